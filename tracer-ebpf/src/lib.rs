@@ -1,0 +1,2 @@
+//! ABI.
+#![cfg_attr(target_arch = "bpf", no_std)]

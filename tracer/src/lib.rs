@@ -1,0 +1,1 @@
+//! connleak's agent.
