@@ -1,0 +1,18 @@
+//! Kernel side, from the outside in: programs ([`tcp`], [`unix`], [`snapshot`]) are thin; they ask
+//! [`filter`] whether a socket is a database's, [`socket`] for what it holds, and [`send`] to pass it on.
+
+mod filter;
+mod read;
+mod send;
+mod snapshot;
+mod socket;
+mod tcp;
+mod unix;
+
+/// Why a program had nothing to send.
+pub(crate) enum Skip {
+    /// The socket is none of ours.
+    Filtered,
+    /// Kernel memory could not be read: counted.
+    Fault,
+}

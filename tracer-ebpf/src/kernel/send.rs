@@ -1,0 +1,55 @@
+//! The way to the agent: one ring buffer, no wake-up per record, and a count of whatever did not fit.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{PerCpuArray, RingBuf},
+};
+use connleak_ebpf::Counter;
+
+/// Waiting bytes at which the reader is woken before its next tick. Far above what a tick brings on a
+/// quiet host, far below the ring's size. (`docs/` and PLATFORM: a wake-up costs 8–12 µs, a record 0.5 µs.)
+#[unsafe(no_mangle)]
+static WAKE_AT: u64 = 64 * 1024;
+
+/// Events on their way to the agent. The agent sets the size before load.
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(1024 * 1024, 0);
+
+/// What was sent and what was lost, by [`Counter`].
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::SLOTS, 0);
+
+/// `BPF_RB_AVAIL_DATA` of `include/uapi/linux/bpf.h`.
+const AVAILABLE_DATA: u64 = 0;
+/// `BPF_RB_NO_WAKEUP`.
+const NO_WAKEUP: u64 = 1;
+/// `BPF_RB_FORCE_WAKEUP`.
+const FORCE_WAKEUP: u64 = 2;
+
+/// Adds one to a counter of this CPU.
+#[inline(always)]
+pub(crate) fn count(counter: Counter) {
+    if let Some(slot) = COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: a per-CPU slot; tracing programs do not nest on one of these counters except across
+        // an interrupt, where one of two increments may be lost. The ring's own accounting is not affected.
+        unsafe { *slot += 1 };
+    }
+}
+
+/// Sends a record, or counts that it did not fit.
+#[inline(always)]
+pub(crate) fn send<T: Copy + 'static>(record: T) {
+    match EVENTS.reserve::<T>(0) {
+        Some(mut entry) => {
+            entry.write(record);
+            // SAFETY: set before load.
+            let mark = unsafe { core::ptr::read_volatile(&raw const WAKE_AT) };
+            let waiting = EVENTS.query(AVAILABLE_DATA);
+            // Once when the mark is passed, not for each record beyond it.
+            let woken = waiting >= mark && waiting < mark + 4 * size_of::<T>() as u64;
+            entry.submit(if woken { FORCE_WAKEUP } else { NO_WAKEUP });
+            count(Counter::Sent);
+        }
+        None => count(Counter::RingFull),
+    }
+}

@@ -1,0 +1,239 @@
+//! The snapshot: every descriptor of every process, in every network namespace, in one pass.
+//!
+//! Only database sockets come out: TCP ones that the filter accepts, listeners (so that the agent can
+//! tell accepted connections from opened ones), and connected unix sockets whose name the agent judges.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    helpers::{bpf_get_socket_cookie, bpf_jiffies64, bpf_ktime_get_ns, bpf_seq_write, bpf_sock_from_file},
+    macros::map,
+    maps::PerCpuArray,
+};
+use connleak_ebpf::{
+    AF_INET, AF_INET6, AF_UNIX, Activity, Counter, Flow, ROW_LISTENER, ROW_TCP, ROW_UNIX, Row, UNIX_PATH_LEN,
+    UnixRow, tcp,
+};
+
+use super::{
+    Skip,
+    read::{self, member, offset},
+    send::count,
+    socket, unix,
+};
+
+/// `struct bpf_iter__task_file` of `kernel/bpf/task_iter.c`.
+#[repr(C)]
+pub struct TaskFile {
+    meta: *const Meta,
+    task: *const u8,
+    fd: u32,
+    file: *mut c_void,
+}
+
+/// `struct bpf_iter_meta` of `include/linux/bpf.h`.
+#[repr(C)]
+struct Meta {
+    seq: *mut c_void,
+    session_id: u64,
+    seq_num: u64,
+}
+
+/// Where a [`Row`] is put together: two rows are more than a program's 512 bytes of stack.
+#[map]
+static TCP_ROW: PerCpuArray<Row> = PerCpuArray::with_max_entries(1, 0);
+/// Likewise for a [`UnixRow`].
+#[map]
+static UNIX_ROW: PerCpuArray<UnixRow> = PerCpuArray::with_max_entries(1, 0);
+
+/// `IPPROTO_TCP`.
+const TCP: u16 = 6;
+/// `SOCK_STREAM` of `include/linux/net.h`.
+const STREAM: u16 = 1;
+/// Bytes before the path in `struct sockaddr_un`: `sun_family`.
+const FAMILY_LEN: u32 = 2;
+
+/// `iter/task_file`.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task_file")]
+pub extern "C" fn connleak_snapshot(ctx: *mut TaskFile) -> i32 {
+    // SAFETY: the kernel hands each iterator program a context of this layout.
+    let (meta, task, fd, file) = unsafe { ((*ctx).meta, (*ctx).task, (*ctx).fd, (*ctx).file) };
+    // The last call of a walk has neither.
+    if task.is_null() || file.is_null() {
+        return 0;
+    }
+    // SAFETY: `meta` is never null.
+    let seq = unsafe { (*meta).seq };
+    if let Err(Skip::Fault) = visit(seq, task, fd, file) {
+        count(Counter::ReadFault);
+    }
+    0
+}
+
+#[inline(always)]
+fn visit(seq: *mut c_void, task: *const u8, fd: u32, file: *mut c_void) -> Result<(), Skip> {
+    // SAFETY: `file` is the iterator's own; the helper gives null when it is no socket.
+    let owner: *const u8 = unsafe { bpf_sock_from_file(file.cast()) }.cast();
+    if owner.is_null() {
+        return Err(Skip::Filtered);
+    }
+    // A direct load, not a probe read: so the verifier keeps knowing that this is a `struct sock`.
+    // SAFETY: `owner` is a `struct socket`, and the offset comes from the kernel's BTF.
+    let sk: *const u8 =
+        unsafe { core::ptr::read_volatile(owner.add(offset!(socket_sk) as usize).cast::<*const u8>()) };
+    if sk.is_null() {
+        return Err(Skip::Filtered);
+    }
+    let family: u16 = member(sk, offset!(skc_family))?;
+    match family {
+        AF_INET | AF_INET6 => visit_tcp(seq, task, fd, owner, sk, family),
+        AF_UNIX => visit_unix(seq, task, fd, owner, sk),
+        _ => Err(Skip::Filtered),
+    }
+}
+
+#[inline(always)]
+fn visit_tcp(
+    seq: *mut c_void,
+    task: *const u8,
+    fd: u32,
+    owner: *const u8,
+    sk: *const u8,
+    family: u16,
+) -> Result<(), Skip> {
+    if member::<u16>(sk, offset!(sk_protocol))? != TCP {
+        return Err(Skip::Filtered);
+    }
+    let state: u8 = member(sk, offset!(skc_state))?;
+    let Some(row) = TCP_ROW.get_ptr_mut(0) else {
+        return Err(Skip::Fault);
+    };
+    // SAFETY: this CPU's own entry; an agent walks once at a time, and a walk stays on its CPU for a call.
+    let row = unsafe { &mut *row };
+    *row = Row {
+        state,
+        fd,
+        ..Row::default()
+    };
+    if state == tcp::LISTEN {
+        row.kind = ROW_LISTENER;
+        row.flow = Flow {
+            local_port: member(sk, offset!(skc_num))?,
+            family,
+            netns: socket::netns(sk)?,
+            ..Flow::default()
+        };
+    } else {
+        row.kind = ROW_TCP;
+        row.flow = socket::wanted_flow(sk)?;
+        row.shutdown = member(sk, offset!(sk_shutdown))?;
+        row.error = member(sk, offset!(sk_err))?;
+        (row.bytes_sent, row.bytes_received) = socket::bytes(sk)?;
+        row.last_sent = member(sk, offset!(tcp_lsndtime))?;
+        row.last_received = member(sk, offset!(icsk_lrcvtime))?;
+        row.segments_sent = member(sk, offset!(tcp_data_segs_out))?;
+        row.segments_received = member(sk, offset!(tcp_data_segs_in))?;
+        let written: u32 = member(sk, offset!(tcp_write_seq))?;
+        row.unacknowledged = written.wrapping_sub(member(sk, offset!(tcp_snd_una))?);
+        let arrived: u32 = member(sk, offset!(tcp_rcv_nxt))?;
+        row.unread = arrived.wrapping_sub(member(sk, offset!(tcp_copied_seq))?);
+        row.inode = inode(owner)?;
+        // SAFETY: `sk` was loaded from the iterator's socket, which holds a reference to it.
+        row.cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
+    }
+    let leader = holder(task, &mut row.pid, &mut row.process_start)?;
+    row.comm = member(leader, offset!(task_comm))?;
+    // SAFETY: no arguments.
+    (row.at, row.jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
+    write(seq, row);
+    Ok(())
+}
+
+#[inline(always)]
+fn visit_unix(
+    seq: *mut c_void,
+    task: *const u8,
+    fd: u32,
+    owner: *const u8,
+    sk: *const u8,
+) -> Result<(), Skip> {
+    let peer: *const u8 = member(sk, offset!(unix_peer))?;
+    if member::<u16>(sk, offset!(sk_type))? != STREAM || peer.is_null() {
+        return Err(Skip::Filtered);
+    }
+    let Some(row) = UNIX_ROW.get_ptr_mut(0) else {
+        return Err(Skip::Fault);
+    };
+    // SAFETY: as in `visit_tcp`.
+    let row = unsafe { &mut *row };
+    row.kind = ROW_UNIX;
+    row.fd = fd;
+    row.peer_inode = 0;
+    row.activity = Activity::default();
+    // Accepted sockets carry the listener's name, connecting ones rarely have any of their own.
+    let own: *const u8 = member(sk, offset!(unix_addr))?;
+    let (address, client) = if own.is_null() {
+        (member::<*const u8>(peer, offset!(unix_addr))?, 1)
+    } else {
+        (own, 0)
+    };
+    if address.is_null() {
+        return Err(Skip::Filtered);
+    }
+    row.client = client;
+    let length: u32 = member(address, offset!(unix_address_len))?;
+    row.path_len = length.saturating_sub(FAMILY_LEN).min(UNIX_PATH_LEN as u32) as u16;
+    read::into(address, offset!(unix_address_name) + FAMILY_LEN, &mut row.path)?;
+    row.shutdown = member(sk, offset!(sk_shutdown))?;
+    row.inode = inode(owner)?;
+    let peer_owner: *const u8 = member(peer, offset!(sk_socket))?;
+    if !peer_owner.is_null() {
+        row.peer_inode = inode(peer_owner)?;
+    }
+    // SAFETY: as in `visit_tcp`.
+    row.cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
+    if client == 1 {
+        // SAFETY: the map's own entry, copied at once.
+        match unsafe { unix::ACTIVITY.get(row.cookie) } {
+            Some(activity) => row.activity = *activity,
+            // From now on the activity program follows it. Full is not possible: the least recent goes.
+            None => {
+                let _ = unix::ACTIVITY.insert(row.cookie, Activity::default(), 0);
+            }
+        }
+    }
+    let leader = holder(task, &mut row.pid, &mut row.process_start)?;
+    row.comm = member(leader, offset!(task_comm))?;
+    // SAFETY: no arguments.
+    row.at = unsafe { bpf_ktime_get_ns() };
+    write(seq, row);
+    Ok(())
+}
+
+/// Fills in who holds the descriptor; gives the thread-group leader.
+#[inline(always)]
+fn holder(task: *const u8, pid: &mut u32, start: &mut u64) -> Result<*const u8, Skip> {
+    *pid = member(task, offset!(task_tgid))?;
+    let leader: *const u8 = member(task, offset!(task_group_leader))?;
+    *start = member(leader, offset!(task_start))?;
+    Ok(leader)
+}
+
+/// The inode number of a `struct socket`.
+#[inline(always)]
+fn inode(owner: *const u8) -> Result<u64, Skip> {
+    member(owner, offset!(socket_inode) + offset!(inode_ino))
+}
+
+#[inline(always)]
+fn write<T>(seq: *mut c_void, row: &T) {
+    // SAFETY: `seq` is the iterator's own. A full page is not a loss: the kernel grows it and calls again.
+    unsafe {
+        bpf_seq_write(
+            seq.cast(),
+            core::ptr::from_ref(row).cast_mut().cast(),
+            size_of::<T>() as u32,
+        )
+    };
+}

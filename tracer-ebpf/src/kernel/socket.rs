@@ -1,0 +1,66 @@
+//! What a TCP `struct sock` holds.
+
+use connleak_ebpf::{AF_INET, AF_INET6, Flow};
+
+use super::{
+    Skip, filter,
+    read::{member, offset, optional},
+};
+
+/// Reads both ends, if the remote one is a database's.
+#[inline(always)]
+pub(crate) fn wanted_flow(sk: *const u8) -> Result<Flow, Skip> {
+    let remote_port = u16::from_be(member(sk, offset!(skc_dport))?);
+    if !filter::port_wanted(remote_port) {
+        return Err(Skip::Filtered);
+    }
+    let family: u16 = member(sk, offset!(skc_family))?;
+    let (local, remote) = match family {
+        AF_INET => (
+            mapped(member(sk, offset!(skc_rcv_saddr))?),
+            mapped(member(sk, offset!(skc_daddr))?),
+        ),
+        AF_INET6 => (
+            member(sk, offset!(skc_v6_rcv_saddr))?,
+            member(sk, offset!(skc_v6_daddr))?,
+        ),
+        _ => return Err(Skip::Filtered),
+    };
+    if !filter::address_wanted(remote) {
+        return Err(Skip::Filtered);
+    }
+    Ok(Flow {
+        local,
+        remote,
+        local_port: member(sk, offset!(skc_num))?,
+        remote_port,
+        family,
+        pad: 0,
+        netns: netns(sk)?,
+    })
+}
+
+/// The inode number of the socket's network namespace.
+#[inline(always)]
+pub(crate) fn netns(sk: *const u8) -> Result<u32, Skip> {
+    let net: *const u8 = member(sk, offset!(skc_net))?;
+    member(net, offset!(net_inum))
+}
+
+/// Payload bytes (sent without retransmissions, received).
+#[inline(always)]
+pub(crate) fn bytes(sk: *const u8) -> Result<(u64, u64), Skip> {
+    let sent: u64 = member(sk, offset!(tcp_bytes_sent))?;
+    let again: u64 = optional(sk, offset!(tcp_bytes_retrans))?;
+    Ok((
+        sent.saturating_sub(again),
+        member(sk, offset!(tcp_bytes_received))?,
+    ))
+}
+
+/// An IPv4 address as a v4-mapped IPv6 one.
+#[inline(always)]
+fn mapped(address: [u8; 4]) -> [u8; 16] {
+    let [a, b, c, d] = address;
+    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+}

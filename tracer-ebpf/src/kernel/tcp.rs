@@ -1,0 +1,120 @@
+//! TCP connections: opened, established, ended.
+//!
+//! Nothing is kept in the kernel: what an event means is decided by the ledger. So there is no table
+//! that could fill up, and a socket that was opened before attach is reported like any other.
+
+use aya_ebpf::{
+    helpers::{
+        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid,
+        bpf_get_socket_cookie, bpf_ktime_get_ns,
+    },
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use aya_log_ebpf::debug;
+use connleak_ebpf::{Connect, Counter, KIND_CONNECT, KIND_DESTROY, KIND_STATE, Transition, tcp};
+
+use super::{
+    Skip,
+    read::{member, offset},
+    send::{count, send},
+    socket,
+};
+
+/// `sock/inet_sock_set_state(sk, oldstate, newstate)`.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn connleak_state(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const u8 = ctx.arg(0);
+    let old_state: i32 = ctx.arg(1);
+    let new_state: i32 = ctx.arg(2);
+    match try_state(sk, old_state as u8, new_state as u8) {
+        Ok(()) | Err(Skip::Filtered) => {}
+        Err(Skip::Fault) => {
+            count(Counter::ReadFault);
+            debug!(
+                &ctx,
+                "state {} -> {}: a socket could not be read", old_state, new_state
+            );
+        }
+    }
+    0
+}
+
+/// `tcp/tcp_destroy_sock(sk)`: the last descriptor is closed and the connection is over.
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+pub fn connleak_destroy(ctx: BtfTracePointContext) -> i32 {
+    let sk: *const u8 = ctx.arg(0);
+    match try_destroy(sk) {
+        Ok(()) | Err(Skip::Filtered) => {}
+        Err(Skip::Fault) => {
+            count(Counter::ReadFault);
+            debug!(&ctx, "destroy: a socket could not be read");
+        }
+    }
+    0
+}
+
+#[inline(always)]
+fn try_state(sk: *const u8, old_state: u8, new_state: u8) -> Result<(), Skip> {
+    // A server's own side: SYN_RECV and LISTEN belong to sockets that were never opened by a connect.
+    if old_state == tcp::SYN_RECV || old_state == tcp::LISTEN || new_state == tcp::LISTEN {
+        return Err(Skip::Filtered);
+    }
+    let mut transition = read(sk, KIND_STATE, old_state, new_state)?;
+    if old_state == tcp::CLOSE && new_state == tcp::SYN_SENT {
+        transition.kind = KIND_CONNECT;
+        send(connect(transition)?);
+    } else {
+        send(transition);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn try_destroy(sk: *const u8) -> Result<(), Skip> {
+    send(read(sk, KIND_DESTROY, tcp::CLOSE, tcp::CLOSE)?);
+    Ok(())
+}
+
+#[inline(always)]
+fn read(sk: *const u8, kind: u32, old_state: u8, new_state: u8) -> Result<Transition, Skip> {
+    let flow = socket::wanted_flow(sk)?;
+    let (bytes_sent, bytes_received) = socket::bytes(sk)?;
+    let owner: *const u8 = member(sk, offset!(sk_socket))?;
+    Ok(Transition {
+        kind,
+        old_state,
+        new_state,
+        shutdown: member(sk, offset!(sk_shutdown))?,
+        orphan: u8::from(owner.is_null()),
+        // SAFETY: no arguments.
+        at: unsafe { bpf_ktime_get_ns() },
+        // SAFETY: `sk` is the tracepoint's own argument, which the verifier knows to be a socket.
+        cookie: unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) },
+        flow,
+        error: member(sk, offset!(sk_err))?,
+        bytes_sent,
+        bytes_received,
+    })
+}
+
+/// Adds the caller. Only ever called on CLOSE → SYN_SENT, which runs in the caller's own context;
+/// every other transition may run in an interrupt, where `current` is somebody else.
+#[inline(always)]
+fn connect(transition: Transition) -> Result<Connect, Skip> {
+    let pid_tid = bpf_get_current_pid_tgid();
+    // SAFETY: no arguments.
+    let task = unsafe { bpf_get_current_task() } as *const u8;
+    let leader: *const u8 = member(task, offset!(task_group_leader))?;
+    Ok(Connect {
+        transition,
+        process_start: member(leader, offset!(task_start))?,
+        // SAFETY: no arguments.
+        cgroup: unsafe { bpf_get_current_cgroup_id() },
+        pid: (pid_tid >> 32) as u32,
+        tid: pid_tid as u32,
+        uid: bpf_get_current_uid_gid() as u32,
+        pad: 0,
+        comm: member(leader, offset!(task_comm))?,
+    })
+}

@@ -1,0 +1,166 @@
+//! Arguments that several commands share, and how they become configuration.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+
+use super::UsageError;
+use crate::{
+    agent::ProcessFilter,
+    event::Nanos,
+    output::duration,
+    owner,
+    server::{Databases, Flags, PortRule, ServerRule, System},
+    verdict::{Confidence, Policy},
+};
+
+/// Which connections to look at.
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Filter")]
+pub struct Filter {
+    /// Only these processes
+    #[arg(long, value_name = "PID", value_delimiter = ',', num_args = 1..)]
+    pub pid: Vec<u32>,
+    /// Only processes of this name (as 'ps -o comm' has it)
+    #[arg(long, value_name = "COMM", value_delimiter = ',', num_args = 1..)]
+    pub name: Vec<String>,
+    /// Only processes in this container (id, or its beginning)
+    #[arg(long, value_name = "ID", value_delimiter = ',', num_args = 1..)]
+    pub container: Vec<String>,
+    /// Only these databases: postgresql, mysql, redis, …
+    #[arg(long, value_name = "DB", value_delimiter = ',', num_args = 1..)]
+    pub db: Vec<System>,
+    /// A port that is a database's, beside the well-known ones: 6000=postgresql
+    #[arg(long, value_name = "PORT=DB", value_delimiter = ',', num_args = 1..)]
+    pub port: Vec<PortRule>,
+    /// Only this server or network; with a port, that port is a database's: 10.0.0.5, 10.0.0.0/8, [::1]:6000
+    #[arg(long, value_name = "ADDR[/LEN][:PORT]", value_delimiter = ',', num_args = 1..)]
+    pub server: Vec<ServerRule>,
+    /// Every outgoing TCP connection, whatever its port
+    #[arg(long)]
+    pub all_ports: bool,
+}
+
+impl Filter {
+    /// What counts as a database.
+    ///
+    /// # Errors
+    /// When the flags contradict each other.
+    pub fn databases(&self) -> Result<Databases> {
+        let flags = Flags {
+            db: self.db.clone(),
+            ports: self.port.clone(),
+            servers: self.server.clone(),
+            all_ports: self.all_ports,
+        };
+        Databases::build(&flags).map_err(|error| UsageError(error.to_string()).into())
+    }
+
+    /// Which processes count.
+    ///
+    /// # Errors
+    /// When a pid does not exist.
+    pub fn processes(&self) -> Result<ProcessFilter> {
+        for pid in &self.pid {
+            if owner::start_ticks(Path::new("/proc"), *pid).is_none() {
+                return Err(UsageError(format!("no process has pid {pid}")).into());
+            }
+        }
+        Ok(ProcessFilter {
+            pids: self.pid.clone(),
+            names: self.name.clone(),
+            containers: self.container.clone(),
+        })
+    }
+}
+
+/// How to judge.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Policy")]
+pub struct PolicyArgs {
+    /// Silence after which a connection counts as idle
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
+    pub idle: Duration,
+    /// Least confidence of a finding that makes the exit code 3
+    #[arg(long, value_enum, default_value_t = Level::Likely)]
+    pub min_confidence: Level,
+}
+
+impl PolicyArgs {
+    /// What the rules are told.
+    ///
+    /// # Errors
+    /// When `--idle` is too short to mean anything.
+    pub fn policy(self, single_look: bool) -> Result<Policy> {
+        let idle = Nanos::try_from(self.idle.as_nanos()).unwrap_or(Nanos::MAX);
+        // Below this, the time between two requests of one session counts as idle.
+        if self.idle < Duration::from_millis(100) {
+            return Err(UsageError("--idle must be at least 100ms".to_owned()).into());
+        }
+        Ok(Policy { idle, single_look })
+    }
+}
+
+/// A confidence, as users write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    /// Worth a longer look.
+    Suspect,
+    /// Rare in healthy applications.
+    Likely,
+    /// Seen from beginning to end.
+    Certain,
+}
+
+impl From<Level> for Confidence {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Suspect => Self::Suspect,
+            Level::Likely => Self::Likely,
+            Level::Certain => Self::Certain,
+        }
+    }
+}
+
+/// What to write on standard output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// JSON Lines.
+    Json,
+}
+
+/// The filter flags of this very call, to be repeated in a command that we recommend.
+#[must_use]
+pub fn filter_flags(arguments: impl Iterator<Item = String>) -> String {
+    let mut out = String::new();
+    let mut keep = false;
+    for argument in arguments {
+        if let Some(flag) = argument.strip_prefix("--") {
+            let name = flag.split('=').next().unwrap_or(flag);
+            keep = matches!(name, "port" | "server" | "all-ports" | "db" | "idle");
+        } else if argument.starts_with('-') {
+            keep = false;
+        }
+        if keep {
+            out.push(' ');
+            out.push_str(&argument);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recommended_command_repeats_the_filter_but_not_the_rest() {
+        let call = ["connleak", "scan", "-o", "json", "--port", "6000=mysql", "--pid", "7", "--server=::1"];
+        let flags = filter_flags(call.iter().map(ToString::to_string));
+        assert_eq!(flags, " --port 6000=mysql --server=::1");
+    }
+}

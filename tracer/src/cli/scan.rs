@@ -1,0 +1,94 @@
+//! `connleak scan`: one look.
+//!
+//! Sockets that look leaked get a second look, half a second later: a pool in use gives itself away by using
+//! one of them again, and a connection that was just being closed is gone by then. A host on which nothing
+//! looks leaked is not kept waiting.
+
+use std::{thread, time::Duration};
+
+use anyhow::Result;
+use clap::Args as ClapArgs;
+
+use super::{
+    FOUND, OK,
+    args::{self, Filter, Format, PolicyArgs},
+    need_privileges,
+    report::{self, Report},
+};
+use crate::{
+    agent::Agent,
+    ledger::Connection,
+    output::text,
+    probes::Options,
+    verdict::{Finding, Kind},
+};
+
+/// Until the second look: longer than the time between two requests of an application under load, short
+/// enough to be waited for.
+const SECOND_LOOK: Duration = Duration::from_millis(400);
+
+#[derive(ClapArgs, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+pub fn run(args: Args, diagnostics: bool) -> Result<u8> {
+    let policy = args.policy.policy(true)?;
+    let databases = args.filter.databases()?;
+    need_privileges()?;
+    let processes = args.filter.processes()?;
+    let options = Options { diagnostics, ring_bytes: 1 << 20, ..Options::default() };
+    let mut agent = Agent::attach(databases, processes, policy, options)?;
+    let mut report = Report::new(args.output, None)?;
+
+    let mut quiet = |_: &mut _, _: &_, _| {};
+    agent.refresh(&mut quiet)?;
+    let mut findings = agent.judge();
+    if findings.iter().any(|finding| matches!(finding.kind, Kind::Leak | Kind::CloseWait)) {
+        thread::sleep(SECOND_LOOK);
+        agent.refresh(&mut quiet)?;
+        findings = agent.judge();
+    }
+    say(&mut agent, &mut report, &findings)?;
+    let least = args.policy.min_confidence.into();
+    Ok(if findings.iter().any(|finding| finding.confidence >= least) { FOUND } else { OK })
+}
+
+fn say(agent: &mut Agent, report: &mut Report, findings: &[Finding]) -> Result<()> {
+    let (at, stamps) = (agent.now(), agent.stamps);
+    let mut connections: Vec<Connection> = agent.ledger.connections().cloned().collect();
+    connections.sort_by_key(|connection| (connection.process(), connection.holders.clone(), connection.cookie));
+    for connection in &connections {
+        report.connection(stamps, at, "socket", connection, 0, None, &mut agent.owners)?;
+    }
+    for finding in findings {
+        let next = next_command(finding);
+        report.finding(agent, finding, &next)?;
+    }
+    let rows = report::overview(agent, findings);
+    if findings.is_empty() {
+        let mut processes: Vec<u32> = rows.iter().map(|row| row.process.id.pid).collect();
+        processes.sort_unstable();
+        processes.dedup();
+        report.text(&text::nothing_found(connections.len(), processes.len()))?;
+    }
+    if !rows.is_empty() {
+        report.text(&text::overview(&rows, agent.policy.idle))?;
+    }
+    report.summary(agent, findings.len())
+}
+
+/// The command that tells more than a single look can.
+fn next_command(finding: &Finding) -> String {
+    format!(
+        "connleak watch --pid {}{}",
+        finding.process.pid,
+        args::filter_flags(std::env::args())
+    )
+}

@@ -1,0 +1,238 @@
+//! `connleak watch`: follow connections as they open and close.
+
+use std::{io::Write as _, os::fd::RawFd, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result};
+use clap::Args as ClapArgs;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{SignalKind, signal},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+
+use super::{
+    FOUND, OK,
+    args::{Filter, Format, PolicyArgs},
+    need_privileges,
+    report::{self, Report},
+};
+use crate::{
+    agent::Agent,
+    event::Loss,
+    ledger::Outcome,
+    output::{duration, sink::Reader, text},
+    probes::Options,
+    verdict::{Finding, Policy, track::Tracker},
+};
+
+/// How often the ring buffer is read. Nobody waits for it: the programs wake nobody unless much is waiting.
+const TICK: Duration = Duration::from_millis(50);
+/// Snapshots refresh idle times at least this often …
+const REFRESH_MAX: Duration = Duration::from_secs(1);
+/// … and, with a short `--idle`, more often, but never beyond this.
+const REFRESH_MIN: Duration = Duration::from_millis(250);
+
+#[derive(ClapArgs, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+    /// Tell every connection that opens, closes or fails, too
+    #[arg(long)]
+    events: bool,
+    /// End after this time
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
+    run_for: Option<Duration>,
+    /// Append JSON Lines to this file; opened anew on SIGHUP
+    #[arg(long, value_name = "FILE")]
+    log_file: Option<PathBuf>,
+}
+
+pub fn run(args: Args, diagnostics: bool) -> Result<u8> {
+    let policy = args.policy.policy(false)?;
+    let databases = args.filter.databases()?;
+    need_privileges()?;
+    let processes = args.filter.processes()?;
+    let mut report = Report::new(args.output, args.log_file.as_deref())?;
+    let options = Options { diagnostics, measure: true, ..Options::default() };
+    let agent = Agent::attach(databases, processes, policy, options)?;
+    let mut watch = Watch::new(agent, args.events);
+    runtime()?.block_on(watch.run(&mut report, args.run_for, |_| false))?;
+    watch.end(&mut report)?;
+    let least = args.policy.min_confidence.into();
+    Ok(if watch.tracker.active().any(|finding| finding.confidence >= least) { FOUND } else { OK })
+}
+
+/// One thread is all that the agent needs.
+pub fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("can't start the event loop")
+}
+
+/// A watch in progress.
+pub struct Watch {
+    agent: Agent,
+    tracker: Tracker,
+    events: bool,
+    told_lost: std::collections::BTreeMap<Loss, u64>,
+}
+
+impl Watch {
+    pub fn new(agent: Agent, events: bool) -> Self {
+        Self { agent, tracker: Tracker::default(), events, told_lost: std::collections::BTreeMap::new() }
+    }
+
+    /// Runs until a signal, the time is up, nobody reads, or `enough` of a finding.
+    pub async fn run(
+        &mut self,
+        report: &mut Report,
+        run_for: Option<Duration>,
+        enough: impl Fn(&Finding) -> bool,
+    ) -> Result<()> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        self.refresh(report)?;
+        self.announce();
+        let ring = AsyncFd::with_interest(Ring(self.agent.probes.ring_fd()), Interest::READABLE)?;
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut refresh = interval(refresh_period(&self.agent.policy));
+        refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let end = run_for.map(|time| Instant::now() + time);
+        loop {
+            tokio::select! {
+                biased;
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                _ = hangup.recv() => report.reopen()?,
+                () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break,
+                _ = refresh.tick() => self.refresh(report)?,
+                _ = tick.tick() => self.drain(report)?,
+                ready = ring.readable() => {
+                    ready?.clear_ready();
+                    self.drain(report)?;
+                }
+            }
+            if report.reader == Reader::Gone || self.tracker.active().any(&enough) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether anything holds now.
+    pub fn found(&self) -> bool {
+        self.tracker.active().next().is_some()
+    }
+
+    /// The last look, and the summary.
+    pub fn end(&mut self, report: &mut Report) -> Result<()> {
+        self.refresh(report)?;
+        let findings: Vec<Finding> = self.tracker.active().cloned().collect();
+        let rows = report::overview(&mut self.agent, &findings);
+        if !rows.is_empty() {
+            report.text(&format!("\n{}", text::overview(&rows, self.agent.policy.idle)))?;
+        }
+        report.summary(&self.agent, findings.len())
+    }
+
+    fn drain(&mut self, report: &mut Report) -> Result<()> {
+        self.feed(report, Agent::drain)?;
+        if self.agent.ledger.unsettled() {
+            self.refresh(report)?;
+        }
+        Ok(())
+    }
+
+    fn refresh(&mut self, report: &mut Report) -> Result<()> {
+        self.feed(report, Agent::refresh)?;
+        let findings = self.agent.judge();
+        for news in self.tracker.step(&self.agent.ledger, self.agent.now(), findings) {
+            report.news(&mut self.agent, &news)?;
+        }
+        Ok(())
+    }
+
+    fn feed(
+        &mut self,
+        report: &mut Report,
+        step: impl FnOnce(
+            &mut Agent,
+            &mut dyn FnMut(&mut crate::owner::Owners, &crate::ledger::Ledger, Outcome),
+        ) -> Result<()>,
+    ) -> Result<()> {
+        let (events, stamps) = (self.events, self.agent.stamps);
+        let mut failure = None;
+        let report_ref = &mut *report;
+        step(&mut self.agent, &mut |owners, ledger, outcome| {
+            if !events || failure.is_some() {
+                return;
+            }
+            let told = match &outcome {
+                Outcome::Quiet => Ok(()),
+                Outcome::Opened(cookie) => ledger.connection(*cookie).map_or(Ok(()), |connection| {
+                    report_ref.connection(stamps, connection.changed_at, "open", connection, 0, None, owners)
+                }),
+                Outcome::Failed(connection) => {
+                    report_ref.connection(stamps, connection.changed_at, "failed", connection, 0, None, owners)
+                }
+                Outcome::Closed(connection, cause) => report_ref.connection(
+                    stamps,
+                    connection.changed_at,
+                    "close",
+                    connection,
+                    0,
+                    Some(*cause),
+                    owners,
+                ),
+            };
+            failure = told.err();
+        })?;
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        for (&cause, &total) in &self.agent.ledger.totals().lost.clone() {
+            let told = self.told_lost.entry(cause).or_default();
+            if total > *told {
+                report.lost(stamps, self.agent.now(), cause.name(), total - *told)?;
+                *told = total;
+            }
+        }
+        Ok(())
+    }
+
+    /// One line on standard error, so that whoever started this knows that from now on nothing is missed.
+    fn announce(&self) {
+        let sockets = self.agent.ledger.connections().count();
+        let mut err = anstream::stderr();
+        let _ = writeln!(
+            err,
+            "connleak: watching; {} open already (Ctrl-C ends with a summary)",
+            text::plural(sockets, "database socket")
+        );
+        for (probe, reason) in self.agent.probes.missing() {
+            let _ = writeln!(err, "connleak: {} is not available ({reason}): {}", probe.hook_name(), probe.without);
+        }
+    }
+}
+
+/// Idle times must be fresher than what they are compared with.
+fn refresh_period(policy: &Policy) -> Duration {
+    (Duration::from_nanos(policy.idle) / 4).clamp(REFRESH_MIN, REFRESH_MAX)
+}
+
+/// The ring buffer's descriptor, borrowed: the probes own it and outlive this.
+struct Ring(RawFd);
+
+impl std::os::fd::AsRawFd for Ring {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}

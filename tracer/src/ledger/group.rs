@@ -1,0 +1,116 @@
+//! One process's dealings with one server: when it opened, when it closed, what it has now.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::event::{Cookie, Nanos, SECOND};
+
+/// Moments kept per direction. A rule looks back at most over the sockets that are open now, and no process
+/// can hold more than its descriptor limit; beyond that, counts are lower bounds.
+const MOMENTS: usize = 4096;
+/// How long an empty group is remembered, so that a process which opens and closes keeps its history.
+const REMEMBER: Nanos = 60 * SECOND;
+
+/// See the module's head.
+#[derive(Debug, Default)]
+pub struct Group {
+    members: BTreeSet<Cookie>,
+    opens: VecDeque<Nanos>,
+    closes: VecDeque<Nanos>,
+    opened: u64,
+    closed: u64,
+}
+
+impl Group {
+    /// Connections that are open now.
+    #[must_use]
+    pub fn members(&self) -> &BTreeSet<Cookie> {
+        &self.members
+    }
+
+    /// Connections opened in view.
+    #[must_use]
+    pub fn opened_total(&self) -> u64 {
+        self.opened
+    }
+
+    /// Connections closed in view.
+    #[must_use]
+    pub fn closed_total(&self) -> u64 {
+        self.closed
+    }
+
+    /// How many connections were opened after this moment.
+    #[must_use]
+    pub fn opens_after(&self, at: Nanos) -> u64 {
+        after(&self.opens, at)
+    }
+
+    /// How many connections were closed after this moment.
+    #[must_use]
+    pub fn closes_after(&self, at: Nanos) -> u64 {
+        after(&self.closes, at)
+    }
+
+    pub(super) fn add(&mut self, cookie: Cookie) {
+        self.members.insert(cookie);
+    }
+
+    pub(super) fn remove(&mut self, cookie: Cookie) {
+        self.members.remove(&cookie);
+    }
+
+    pub(super) fn opened(&mut self, at: Nanos) {
+        self.opened += 1;
+        push(&mut self.opens, at);
+    }
+
+    pub(super) fn closed(&mut self, at: Nanos) {
+        self.closed += 1;
+        push(&mut self.closes, at);
+    }
+
+    pub(super) fn forgettable(&self, now: Nanos) -> bool {
+        let last = self.opens.back().max(self.closes.back()).copied().unwrap_or(0);
+        self.members.is_empty() && now.saturating_sub(last) > REMEMBER
+    }
+}
+
+/// Keeps the moments in order: events of several CPUs arrive nearly so.
+fn push(moments: &mut VecDeque<Nanos>, at: Nanos) {
+    let place = moments.iter().rposition(|&moment| moment <= at).map_or(0, |last| last + 1);
+    moments.insert(place, at);
+    if moments.len() > MOMENTS {
+        moments.pop_front();
+    }
+}
+
+fn after(moments: &VecDeque<Nanos>, at: Nanos) -> u64 {
+    (moments.len() - moments.partition_point(|&moment| moment <= at)) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_out_of_order_are_counted_in_order() {
+        let mut group = Group::default();
+        for at in [5, 3, 9, 4] {
+            group.opened(at);
+        }
+        assert_eq!(group.opens_after(0), 4);
+        assert_eq!(group.opens_after(4), 2);
+        assert_eq!(group.opens_after(9), 0);
+    }
+
+    #[test]
+    fn the_memory_of_a_group_is_bounded() {
+        let mut group = Group::default();
+        for at in 0..3 * MOMENTS as u64 {
+            group.opened(at);
+            group.closed(at);
+        }
+        assert_eq!(group.opens.len(), MOMENTS);
+        assert_eq!(group.opened_total(), 3 * MOMENTS as u64);
+    }
+}

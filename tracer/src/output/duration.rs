@@ -1,0 +1,77 @@
+//! Durations as people say them.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Unit, fmt::friendly::SpanPrinter};
+
+use crate::event::Nanos;
+
+/// `340ms`, `6.1s`, `10m 11s`, `3h 5m`.
+#[must_use]
+pub fn human(nanos: Nanos) -> String {
+    let duration = SignedDuration::try_from(Duration::from_nanos(nanos)).unwrap_or(SignedDuration::MAX);
+    let seconds = duration.as_secs();
+    let (unit, step) = match seconds {
+        0 => (Unit::Millisecond, 1),
+        1..=59 => (Unit::Millisecond, 100),
+        60..=3599 => (Unit::Second, 1),
+        _ => (Unit::Minute, 1),
+    };
+    let rounding = jiff::SignedDurationRound::new()
+        .smallest(unit)
+        .increment(step)
+        .mode(jiff::RoundMode::Trunc);
+    let rounded = duration.round(rounding).unwrap_or(duration);
+    if rounded.is_zero() {
+        return "0s".to_owned();
+    }
+    let printer = SpanPrinter::new();
+    if (1..=59).contains(&seconds) {
+        let tenths = rounded.as_millis() / 100;
+        return if tenths % 10 == 0 {
+            format!("{}s", tenths / 10)
+        } else {
+            format!("{}.{}s", tenths / 10, tenths % 10)
+        };
+    }
+    printer.duration_to_string(&rounded)
+}
+
+/// Parses `300ms`, `10s`, `5m`, `1h`.
+///
+/// # Errors
+/// Says what is wrong and what a duration looks like.
+pub fn parse(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("'{text}' is no duration: write 300ms, 10s, 5m or 1h");
+    let duration: SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(duration).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_well() {
+        let cases = [
+            (0, "0s"),
+            (340, "340ms"),
+            (6_149, "6.1s"),
+            (6_000, "6s"),
+            (611_200, "10m 11s"),
+            (11_100_000, "3h 5m"),
+        ];
+        for (millis, text) in cases {
+            assert_eq!(human(millis * 1_000_000), text);
+        }
+    }
+
+    #[test]
+    fn durations_are_parsed_or_refused_with_an_example() {
+        assert_eq!(parse("300ms"), Ok(Duration::from_millis(300)));
+        assert_eq!(parse("1h"), Ok(Duration::from_secs(3600)));
+        for wrong in ["", "5", "-3s", "soon"] {
+            assert!(parse(wrong).is_err_and(|message| message.contains("10s")), "{wrong}");
+        }
+    }
+}

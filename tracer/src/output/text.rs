@@ -1,0 +1,272 @@
+//! Text for a tired person: the sentence that matters, the evidence, what to do next.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::{duration::human, escape::escape};
+use crate::{
+    event::{Nanos, Server},
+    owner::Process,
+    verdict::{Confidence, Finding, Kind, track::Resolution},
+};
+
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const DOUBT: Style = AnsiColor::Yellow.on_default().bold();
+const GOOD: Style = AnsiColor::Green.on_default().bold();
+const FAINT: Style = Style::new().dimmed();
+/// Sockets listed one by one in text; JSON has them all.
+const LISTED: usize = 5;
+
+/// A process as one names it: `payments (pid 4121)`.
+#[must_use]
+pub fn name(process: &Process) -> String {
+    format!("{} (pid {})", escape(&process.name), process.id.pid)
+}
+
+/// A server as one names it: `postgresql 10.0.0.5:5432`.
+#[must_use]
+pub fn server(server: &Server) -> String {
+    format!("{} {}", server.system, escape(&server.place.to_string()))
+}
+
+/// The sentence that matters, without colour: also the log's `message`.
+#[must_use]
+pub fn headline(finding: &Finding, process: &Process) -> String {
+    let count = finding.sockets.len();
+    let (who, to) = (name(process), server(&finding.server));
+    let connections = plural(count, "connection");
+    match (finding.kind, finding.confidence) {
+        (Kind::Leak, Confidence::Suspect) => format!("{who} may leak connections to {to}: {}", measure(finding)),
+        (Kind::Leak, _) => format!("{who} leaks connections to {to}: {}", measure(finding)),
+        (Kind::CloseWait, _) => {
+            format!("{who} keeps {connections} that {to} has closed (CLOSE_WAIT): the descriptors leak")
+        }
+        (Kind::NeverUsed, _) => format!("{who} opened {connections} to {to} and never sent a byte on them"),
+    }
+}
+
+fn measure(finding: &Finding) -> String {
+    let mut text = format!("{} used and never again", finding.sockets.len());
+    if let Some(idle) = finding.idle_max() {
+        let _ = write!(text, ", idle for up to {}", human(idle));
+    }
+    if finding.passed_over_max() > 0 {
+        let _ = write!(text, ", passed over up to {} times", finding.passed_over_max());
+    }
+    if let Some(rate) = finding.growth_per_min {
+        let _ = write!(text, ", +{}/min", rate_text(rate));
+    }
+    text
+}
+
+fn rate_text(rate: f64) -> String {
+    if rate >= 10.0 { format!("{rate:.0}") } else { format!("{rate:.1}") }
+}
+
+/// A finding in full.
+#[must_use]
+pub fn finding(finding: &Finding, process: &Process, next: Option<&str>) -> String {
+    let style = if finding.confidence >= Confidence::Likely { BAD } else { DOUBT };
+    let mut out = format!(
+        "{style}{}{style:#} {}  {FAINT}[{} {}]{FAINT:#}\n",
+        label(finding),
+        headline(finding, process),
+        finding.confidence.name(),
+        finding.id
+    );
+    for because in &finding.because {
+        line(&mut out, "why", because);
+    }
+    line(&mut out, "open", &format!(
+        "{} to this server now; {} opened and {} closed since connleak attached",
+        finding.open, finding.opened, finding.closed
+    ));
+    for (label, text) in who(process) {
+        line(&mut out, label, &text);
+    }
+    for but in &finding.but {
+        line(&mut out, "but", but);
+    }
+    out.push_str(&sockets(finding));
+    if let Some(next) = next {
+        line(&mut out, "next", next);
+    }
+    line(&mut out, "note", note(finding.kind));
+    out
+}
+
+fn label(finding: &Finding) -> &'static str {
+    match finding.kind {
+        Kind::Leak => "LEAK",
+        Kind::CloseWait => "CLOSE_WAIT",
+        Kind::NeverUsed => "NEVER USED",
+    }
+}
+
+/// What does not help, and what does: said once, where it is needed.
+fn note(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Leak => {
+            "restarting the database only hides it: this process opens them again. \
+             Close or return the connection on every path, errors included"
+        }
+        Kind::CloseWait => "the server has let go already; only this process can close its descriptors",
+        Kind::NeverUsed => "each costs the server a slot, though nobody has logged in yet",
+    }
+}
+
+fn line(out: &mut String, label: &str, text: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "  {FAINT}{label:<5}{FAINT:#} {text}");
+}
+
+fn who(process: &Process) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    let command: String =
+        escape(&process.command_line.join(" ")).chars().take(160).collect();
+    if !command.is_empty() {
+        lines.push(("who", command));
+    }
+    let mut place = Vec::new();
+    place.extend(process.user.as_ref().map(|user| format!("user {}", escape(user))));
+    place.extend(process.unit.as_ref().map(|unit| format!("unit {}", escape(unit))));
+    place.extend(process.container_id.as_ref().map(|id| format!("container {}", id.get(..12).unwrap_or(id))));
+    place.extend(process.pod.as_ref().map(|pod| format!("pod {}", escape(pod))));
+    if !place.is_empty() {
+        lines.push(("", place.join(", ")));
+    }
+    lines
+}
+
+fn sockets(finding: &Finding) -> String {
+    let mut table = plain(&["FD", "CLIENT", "STATE", "IDLE", "PASSED OVER", "SENT", "RECEIVED"]);
+    for evidence in finding.sockets.iter().take(LISTED) {
+        let connection = &evidence.connection;
+        let unknown = || "?".to_owned();
+        table.add_row([
+            connection.holders.first().map_or_else(unknown, |holder| holder.fd.to_string()),
+            connection.client.map_or_else(|| "unix".to_owned(), |client| client.to_string()),
+            connection.state.name().to_owned(),
+            evidence.idle.map_or_else(unknown, human),
+            evidence.passed_over.to_string(),
+            connection.traffic.bytes_sent.map_or_else(unknown, |bytes| format!("{bytes} B")),
+            connection.traffic.bytes_received.map_or_else(unknown, |bytes| format!("{bytes} B")),
+        ]);
+    }
+    let mut out = indent(&align(table, &[0, 3, 4, 5, 6]).to_string(), "        ");
+    let more = finding.sockets.len().saturating_sub(LISTED);
+    if more > 0 {
+        let _ = writeln!(out, "        {FAINT}… and {more} more (-o json lists all){FAINT:#}");
+    }
+    out
+}
+
+/// A finding's later life, in one line.
+#[must_use]
+pub fn update(finding: &Finding, process: &Process, time: &str) -> String {
+    format!("{time} {DOUBT}{}{DOUBT:#} {} [{} {}]\n", label(finding), headline(finding, process), finding.confidence.name(), finding.id)
+}
+
+/// The sentence of a retraction, without colour.
+#[must_use]
+pub fn retraction(finding: &Finding, process: &Process, resolution: Resolution) -> String {
+    let how = match resolution {
+        Resolution::Closed => "its sockets are closed",
+        Resolution::UsedAgain => "its sockets are used again",
+    };
+    format!("{}: {} {} [{}]", name(process), finding.kind.name(), how, finding.id)
+}
+
+/// A retraction, in one line.
+#[must_use]
+pub fn resolved(finding: &Finding, process: &Process, resolution: Resolution, time: &str) -> String {
+    format!("{time} {GOOD}RESOLVED{GOOD:#} {}\n", retraction(finding, process, resolution))
+}
+
+/// One process's connections to one server, as the overview lists them.
+#[derive(Debug)]
+pub struct GroupRow {
+    /// Whose.
+    pub process: std::sync::Arc<Process>,
+    /// To where.
+    pub server: String,
+    /// How many are open.
+    pub open: usize,
+    /// How many of them have been silent for long.
+    pub idle: usize,
+    /// The longest silence.
+    pub longest: Option<Nanos>,
+    /// What was found.
+    pub verdict: String,
+}
+
+/// The overview: who holds which database sockets.
+#[must_use]
+pub fn overview(rows: &[GroupRow], idle: Nanos) -> String {
+    let idle_heading = format!("IDLE>{}", human(idle));
+    let mut table =
+        plain(&["PID", "PROCESS", "USER", "SERVER", "OPEN", &idle_heading, "LONGEST IDLE", "VERDICT"]);
+    for row in rows {
+        table.add_row([
+            row.process.id.pid.to_string(),
+            escape(&row.process.name).into_owned(),
+            row.process.user.as_deref().map_or_else(|| "?".to_owned(), |user| escape(user).into_owned()),
+            row.server.clone(),
+            row.open.to_string(),
+            row.idle.to_string(),
+            row.longest.map_or_else(|| "?".to_owned(), human),
+            row.verdict.clone(),
+        ]);
+    }
+    indent(&align(table, &[0, 4, 5, 6]).to_string(), "")
+}
+
+/// The sentence for a host on which nothing was found.
+#[must_use]
+pub fn nothing_found(sockets: usize, processes: usize) -> String {
+    if sockets == 0 {
+        return "No database sockets are open on this host (see --port and --all-ports).\n".to_owned();
+    }
+    format!(
+        "{GOOD}No leak found.{GOOD:#} {} of {}.\n",
+        plural(sockets, "database socket"),
+        plural(processes, "process")
+    )
+}
+
+/// `1 socket`, `2 sockets`, `3 processes`.
+#[must_use]
+pub fn plural(count: usize, noun: &str) -> String {
+    match (count, noun) {
+        (1, _) => format!("1 {noun}"),
+        (_, noun) if noun.ends_with('s') => format!("{count} {noun}es"),
+        _ => format!("{count} {noun}s"),
+    }
+}
+
+fn plain(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header);
+    table
+}
+
+fn align(mut table: Table, right: &[usize]) -> Table {
+    for &index in right {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table
+}
+
+fn indent(text: &str, by: &str) -> String {
+    text.lines().fold(String::new(), |mut out, line| {
+        let _ = writeln!(out, "{by}{}", line.trim_end());
+        out
+    })
+}

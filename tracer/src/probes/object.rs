@@ -1,0 +1,66 @@
+//! The kernel object: embedded in the agent, given this kernel's offsets and the user's filter, and loaded.
+
+use std::fs;
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Btf, Ebpf, EbpfLoader,
+    maps::lpm_trie::{Key, LpmTrie},
+};
+
+use super::{Options, btf, offsets};
+use crate::server::Databases;
+
+/// Built by `cargo xtask ebpf` from `tracer-ebpf`, and committed, so that this crate needs stable Rust alone.
+static OBJECT: &[u8] =
+    aya::include_bytes_aligned!("../../../tracer-ebpf/object/connleak.bpf.o");
+
+/// The kernel's own type information.
+pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// An object whose maps are made and whose programs can be loaded.
+pub struct Loaded {
+    /// The object.
+    pub ebpf: Ebpf,
+    /// For attaching by name.
+    pub btf: Btf,
+}
+
+/// Makes the maps and sets the globals.
+///
+/// # Errors
+/// When the kernel has no BTF, lacks a structure member, or refuses a map.
+pub fn load(databases: &Databases, options: Options) -> Result<Loaded> {
+    let data = fs::read(KERNEL_BTF)
+        .with_context(|| format!("can't read {KERNEL_BTF}: this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)"))?;
+    let offsets = offsets::resolve(&btf::Btf::parse(&data)?)?.words();
+    let btf = Btf::parse(&data, aya_endianness())?;
+    let ports = databases.port_bitmap();
+    let prefixes = databases.prefixes();
+    let only_servers = u32::from(!prefixes.is_empty());
+    // aya-log's numbers: 0 off, 1 error … 4 debug.
+    let level: u8 = if options.diagnostics { 4 } else { 0 };
+    let wake_at = u64::from(options.ring_bytes / 4);
+    let mut ebpf = EbpfLoader::new()
+        .btf(Some(&btf))
+        .override_global("OFFSETS", &offsets[..], true)
+        .override_global("PORTS", &ports[..], true)
+        .override_global("ONLY_SERVERS", &only_servers, true)
+        .override_global("WAKE_AT", &wake_at, true)
+        .override_global(aya_log::LEVEL, &level, false)
+        .map_max_entries("EVENTS", options.ring_bytes)
+        .load(OBJECT)
+        .context("the kernel refused connleak's maps or type information")?;
+    if only_servers == 1 {
+        let map = ebpf.map_mut("SERVERS").context("the kernel object has no map SERVERS")?;
+        let mut servers: LpmTrie<_, [u8; 16], u8> = map.try_into()?;
+        for (address, length) in prefixes {
+            servers.insert(&Key::new(u32::from(length), address.octets()), 1, 0)?;
+        }
+    }
+    Ok(Loaded { ebpf, btf })
+}
+
+fn aya_endianness() -> object::Endianness {
+    if cfg!(target_endian = "little") { object::Endianness::Little } else { object::Endianness::Big }
+}

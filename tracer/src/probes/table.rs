@@ -1,0 +1,130 @@
+//! The kernel programs as a table: what each is for, what it needs, and what is lost without it.
+//! `doctor` prints it; [`super::Probes`] loads by it.
+
+use aya::{
+    Btf, Ebpf,
+    programs::{BtfTracePoint, Iter, ProgramError},
+};
+
+/// How a program is hooked in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// A tracepoint through BTF (`tp_btf`), by name.
+    BtfTracepoint(&'static str),
+    /// A BPF iterator, by name.
+    Iterator(&'static str),
+}
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Probe {
+    /// The program's name in the object.
+    pub program: &'static str,
+    /// Where it hooks in.
+    pub hook: Hook,
+    /// First kernel that has the hook.
+    pub since: &'static str,
+    /// Whether connleak cannot work without it.
+    pub required: bool,
+    /// What it is for.
+    pub purpose: &'static str,
+    /// What is lost without it.
+    pub without: &'static str,
+}
+
+/// Every program, in the order in which they are attached: events first, then the snapshot.
+pub const PROBES: &[Probe] = &[
+    Probe {
+        program: "connleak_state",
+        hook: Hook::BtfTracepoint("inet_sock_set_state"),
+        since: "5.8 with BTF",
+        required: true,
+        purpose: "connections opened, established and ended",
+        without: "nothing works",
+    },
+    Probe {
+        program: "connleak_destroy",
+        hook: Hook::BtfTracepoint("tcp_destroy_sock"),
+        since: "5.8 with BTF",
+        required: true,
+        purpose: "the last descriptor of a socket closed",
+        without: "nothing works",
+    },
+    Probe {
+        program: "connleak_send",
+        hook: Hook::BtfTracepoint("sock_send_length"),
+        since: "6.3",
+        required: false,
+        purpose: "unix sockets: last sent",
+        without: "idle times of unix sockets are unknown",
+    },
+    Probe {
+        program: "connleak_receive",
+        hook: Hook::BtfTracepoint("sock_recv_length"),
+        since: "6.3",
+        required: false,
+        purpose: "unix sockets: last received",
+        without: "idle times of unix sockets are unknown",
+    },
+    Probe {
+        program: "connleak_snapshot",
+        hook: Hook::Iterator("task_file"),
+        since: "5.11",
+        required: true,
+        purpose: "who holds which sockets, and how long they have been idle",
+        without: "nothing works",
+    },
+];
+
+impl Probe {
+    /// Name of the hook, as the kernel has it.
+    #[must_use]
+    pub fn hook_name(&self) -> &'static str {
+        match self.hook {
+            Hook::BtfTracepoint(name) | Hook::Iterator(name) => name,
+        }
+    }
+
+    /// Kind of the hook, as users know it.
+    #[must_use]
+    pub fn hook_kind(&self) -> &'static str {
+        match self.hook {
+            Hook::BtfTracepoint(_) => "tp_btf",
+            Hook::Iterator(_) => "iter",
+        }
+    }
+
+    /// Loads the program into the kernel: the verifier's word on whether it can run here.
+    ///
+    /// # Errors
+    /// The kernel's or the verifier's refusal.
+    pub fn load(&self, ebpf: &mut Ebpf, btf: &Btf) -> Result<(), ProgramError> {
+        let program = ebpf
+            .program_mut(self.program)
+            .ok_or_else(|| ProgramError::InvalidName { name: self.program.to_owned() })?;
+        match self.hook {
+            Hook::BtfTracepoint(name) => {
+                let program: &mut BtfTracePoint = program.try_into()?;
+                program.load(name, btf)
+            }
+            Hook::Iterator(name) => {
+                let program: &mut Iter = program.try_into()?;
+                program.load(name, btf)
+            }
+        }
+    }
+
+    /// Attaches a loaded tracepoint program; iterators are attached for each walk.
+    ///
+    /// # Errors
+    /// The kernel's refusal.
+    pub fn attach(&self, ebpf: &mut Ebpf) -> Result<(), ProgramError> {
+        if let Hook::BtfTracepoint(_) = self.hook
+            && let Some(program) = ebpf.program_mut(self.program)
+        {
+            let program: &mut BtfTracePoint = program.try_into()?;
+            program.attach()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,230 @@
+//! From the kernel's records to events: addresses get names, ticks become times, ports become databases.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use connleak_ebpf::{
+    self as abi, Connect as ConnectRecord, Flow, KIND_CONNECT, KIND_DESTROY, KIND_STATE, ROW_LISTENER, ROW_TCP,
+    ROW_UNIX, Record as _, Row, SEND_SHUTDOWN, Transition, UnixRow, tcp,
+};
+
+use super::{clock, peer::ServerEnd};
+use crate::{
+    event::{Change, Connect, Cookie, Event, Holder, Observation, Place, Server, State, Traffic, canonical},
+    owner::ProcessId,
+    server::Databases,
+};
+
+/// Both directions shut, as `sk_shutdown` has it.
+const BOTH: u8 = abi::RCV_SHUTDOWN | SEND_SHUTDOWN;
+
+/// See the module's head.
+pub(super) struct Translator {
+    databases: Databases,
+    /// Each server once: its name is in every connection.
+    servers: HashMap<Place, Option<Arc<Server>>>,
+    tick_rate: Option<u64>,
+    /// Whether the programs that note what unix sockets carry are attached.
+    pub(super) follows_unix: bool,
+    /// Servers' ends of unix connections, as of the last walk.
+    pub(super) unix_servers: Vec<ServerEnd>,
+}
+
+impl Translator {
+    pub(super) fn new(databases: Databases) -> Self {
+        Self { databases, servers: HashMap::new(), tick_rate: None, follows_unix: false, unix_servers: Vec::new() }
+    }
+
+    /// Translates a record of the ring buffer; `None` when it is not about a database.
+    pub(super) fn record(&mut self, bytes: &[u8]) -> Option<Event> {
+        let transition = Transition::read_from(bytes)?;
+        match transition.kind {
+            KIND_CONNECT => {
+                let record = ConnectRecord::read_from(bytes)?;
+                let server = self.tcp_server(&transition.flow)?;
+                Some(Event::Connect(Connect {
+                    at: transition.at,
+                    cookie: Cookie(transition.cookie),
+                    process: ProcessId::from_kernel(record.pid, record.process_start),
+                    tid: record.tid,
+                    name: comm(&record.comm),
+                    uid: record.uid,
+                    server,
+                    netns: transition.flow.netns,
+                }))
+            }
+            KIND_STATE | KIND_DESTROY => Some(Event::Change(change(&transition))),
+            _ => None,
+        }
+    }
+
+    /// Translates the rows of a walk.
+    pub(super) fn rows(&mut self, bytes: &[u8]) -> Vec<Observation> {
+        let (mut tcp_rows, mut unix_rows) = (Vec::new(), Vec::new());
+        let mut listening = HashSet::new();
+        let mut rest = bytes;
+        while let Some(kind) = rest.first_chunk().map(|word| u32::from_ne_bytes(*word)) {
+            let length = match kind {
+                ROW_TCP | ROW_LISTENER => size_of::<Row>(),
+                ROW_UNIX => size_of::<UnixRow>(),
+                _ => break,
+            };
+            match kind {
+                ROW_TCP => tcp_rows.extend(Row::read_from(rest)),
+                ROW_LISTENER => {
+                    listening.extend(Row::read_from(rest).map(|row| (row.flow.netns, row.flow.local_port)));
+                }
+                _ => unix_rows.extend(UnixRow::read_from(rest)),
+            }
+            rest = rest.get(length..).unwrap_or_default();
+        }
+        // A connection from a port that somebody listens on was accepted, not opened: its client happens
+        // to have a database's port number.
+        tcp_rows.retain(|row| !listening.contains(&(row.flow.netns, row.flow.local_port)));
+        let mut observations: Vec<Observation> =
+            tcp_rows.iter().filter_map(|row| self.tcp_row(row)).collect();
+        self.note_unix_servers(&unix_rows);
+        observations.extend(unix_rows.iter().filter(|row| row.client == 1).filter_map(|row| self.unix_row(row)));
+        observations
+    }
+
+    fn note_unix_servers(&mut self, rows: &[UnixRow]) {
+        let clients: HashMap<u64, Cookie> =
+            rows.iter().filter(|row| row.client == 1).map(|row| (row.peer_inode, Cookie(row.cookie))).collect();
+        self.unix_servers = rows
+            .iter()
+            .filter(|row| row.client == 0)
+            .filter_map(|row| {
+                Some(ServerEnd { client: *clients.get(&row.inode)?, pid: row.pid, fd: row.fd })
+            })
+            .collect();
+    }
+
+    fn tcp_row(&mut self, row: &Row) -> Option<Observation> {
+        let server = self.tcp_server(&row.flow)?;
+        let rate = *self.tick_rate.get_or_insert_with(|| clock::tick_rate(row.jiffies, row.at));
+        let time = |stamp| Some(clock::tick_time(stamp, row.jiffies, row.at, rate));
+        Some(Observation {
+            at: row.at,
+            cookie: Cookie(row.cookie),
+            holder: Holder { process: ProcessId::from_kernel(row.pid, row.process_start), fd: row.fd },
+            server,
+            client: client(&row.flow),
+            netns: row.flow.netns,
+            inode: row.inode,
+            state: state(row.state),
+            traffic: Traffic {
+                last_sent: time(row.last_sent),
+                last_received: time(row.last_received),
+                bytes_sent: Some(row.bytes_sent),
+                bytes_received: Some(row.bytes_received),
+                sends: Some(row.segments_sent),
+                unacknowledged: row.unacknowledged,
+                unread: row.unread,
+                followed: false,
+            },
+            accepted_at: None,
+        })
+    }
+
+    fn unix_row(&mut self, row: &UnixRow) -> Option<Observation> {
+        let server = self.server(Place::Unix(unix_name(row)))?;
+        let seen = |at: u64| (at > 0).then_some(at);
+        Some(Observation {
+            at: row.at,
+            cookie: Cookie(row.cookie),
+            holder: Holder { process: ProcessId::from_kernel(row.pid, row.process_start), fd: row.fd },
+            server,
+            client: None,
+            netns: 0,
+            inode: row.inode,
+            // The server's close shuts down both directions of the client's end (`unix_release_sock`).
+            state: if row.shutdown & BOTH == BOTH { State::PeerClosed } else { State::Established },
+            traffic: Traffic {
+                last_sent: seen(row.activity.last_sent),
+                last_received: seen(row.activity.last_received),
+                bytes_sent: None,
+                bytes_received: None,
+                sends: None,
+                unacknowledged: 0,
+                unread: 0,
+                followed: self.follows_unix,
+            },
+            accepted_at: None,
+        })
+    }
+
+    fn tcp_server(&mut self, flow: &Flow) -> Option<Arc<Server>> {
+        self.server(Place::Tcp(SocketAddr::new(canonical(flow.remote), flow.remote_port)))
+    }
+
+    fn server(&mut self, place: Place) -> Option<Arc<Server>> {
+        /// Servers are few; under `--all-ports` they need not be. Then names are made anew.
+        const KEEP: usize = 65_536;
+        if let Some(known) = self.servers.get(&place) {
+            return known.clone();
+        }
+        let system = match &place {
+            Place::Tcp(address) => self.databases.system_of_tcp(address.ip(), address.port()),
+            Place::Unix(path) => self.databases.system_of_unix(path),
+        };
+        let server = system.map(|system| Arc::new(Server { system, place: place.clone() }));
+        if self.servers.len() >= KEEP {
+            self.servers.clear();
+        }
+        self.servers.insert(place, server.clone());
+        server
+    }
+}
+
+fn change(transition: &Transition) -> Change {
+    Change {
+        at: transition.at,
+        cookie: Cookie(transition.cookie),
+        state: state(transition.new_state),
+        from: state(transition.old_state),
+        client: client(&transition.flow),
+        error: transition.error,
+        shut: transition.shutdown & BOTH == BOTH,
+        released: transition.orphan == 1 || transition.kind == KIND_DESTROY,
+        bytes_sent: transition.bytes_sent,
+        bytes_received: transition.bytes_received,
+    }
+}
+
+/// This end; unknown before the kernel has chosen a port, and after it was given back.
+fn client(flow: &Flow) -> Option<SocketAddr> {
+    (flow.local_port != 0).then(|| SocketAddr::new(canonical(flow.local), flow.local_port))
+}
+
+fn state(number: u8) -> State {
+    match number {
+        tcp::ESTABLISHED => State::Established,
+        tcp::SYN_SENT | tcp::SYN_RECV => State::Connecting,
+        tcp::CLOSE_WAIT => State::PeerClosed,
+        tcp::FIN_WAIT1 | tcp::FIN_WAIT2 | tcp::TIME_WAIT | tcp::LAST_ACK | tcp::CLOSING => State::Closing,
+        _ => State::Closed,
+    }
+}
+
+/// A process's name: up to 15 bytes of anything.
+fn comm(bytes: &[u8; 16]) -> String {
+    let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+/// The server's name; an abstract one, which begins with NUL, is written with `@` as `ss` does.
+fn unix_name(row: &UnixRow) -> String {
+    let used = usize::from(row.path_len).min(row.path.len());
+    let name = &row.path[..used];
+    match name.split_first() {
+        Some((0, rest)) => format!("@{}", String::from_utf8_lossy(rest)),
+        _ => {
+            let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+            String::from_utf8_lossy(&name[..end]).into_owned()
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! A finding: a claim with its evidence in numbers.
+
+use std::{fmt, sync::Arc};
+
+use super::view::View;
+use crate::{
+    event::{Cookie, Nanos, SECOND, Server},
+    ledger::{Connection, GroupKey},
+    owner::ProcessId,
+};
+
+/// What is claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Idle sockets, passed over again and again, growing in number.
+    Leak,
+    /// The server has closed, the application has not.
+    CloseWait,
+    /// Connected, and no request ever sent.
+    NeverUsed,
+}
+
+impl Kind {
+    /// Word for the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Leak => "leak",
+            Self::CloseWait => "close_wait",
+            Self::NeverUsed => "never_used",
+        }
+    }
+}
+
+/// How sure the claim is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Confidence {
+    /// Worth a longer look; not enough to act on.
+    Suspect,
+    /// What is seen is rare in healthy applications.
+    Likely,
+    /// Seen from beginning to end.
+    Certain,
+}
+
+impl Confidence {
+    /// Word for the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Suspect => "suspect",
+            Self::Likely => "likely",
+            Self::Certain => "certain",
+        }
+    }
+}
+
+/// Stays the same over the life of a finding: a hash of what it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FindingId(pub u32);
+
+impl fmt::Display for FindingId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+/// What a rule says about a group.
+pub(super) struct Claim<'a> {
+    pub kind: Kind,
+    pub confidence: Confidence,
+    pub sockets: Vec<&'a Connection>,
+    /// Why, in the reader's words: each a whole clause with its numbers.
+    pub because: Vec<String>,
+    /// What keeps the confidence from being higher.
+    pub but: Vec<String>,
+}
+
+/// One socket of a finding.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evidence {
+    /// The connection as the ledger has it.
+    pub connection: Connection,
+    /// How long it has been silent.
+    pub idle: Option<Nanos>,
+    /// How often another one was opened meanwhile.
+    pub passed_over: u64,
+}
+
+/// See the module's head.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    /// Stable identity.
+    pub id: FindingId,
+    /// What.
+    pub kind: Kind,
+    /// How sure.
+    pub confidence: Confidence,
+    /// Whose.
+    pub process: ProcessId,
+    /// To where.
+    pub server: Arc<Server>,
+    /// The sockets, longest silence first.
+    pub sockets: Vec<Evidence>,
+    /// Connections to that server that the process has open in all.
+    pub open: u64,
+    /// Opened in view.
+    pub opened: u64,
+    /// Closed in view.
+    pub closed: u64,
+    /// How many of these sockets come up a minute.
+    pub growth_per_min: Option<f64>,
+    /// Sockets that were opened before attach.
+    pub opened_before_attach: usize,
+    /// Why.
+    pub because: Vec<String>,
+    /// What is not known.
+    pub but: Vec<String>,
+}
+
+impl Finding {
+    pub(super) fn new(key: &GroupKey, view: &View<'_>, claim: Claim<'_>) -> Self {
+        let growth_per_min = growth(&claim.sockets);
+        let mut sockets: Vec<Evidence> = claim
+            .sockets
+            .iter()
+            .map(|&connection| Evidence {
+                connection: connection.clone(),
+                idle: view.silent(connection),
+                passed_over: view.passed_over(connection),
+            })
+            .collect();
+        sockets.sort_by_key(|socket| (std::cmp::Reverse(socket.idle), socket.connection.cookie));
+        Self {
+            id: identify(claim.kind, key),
+            kind: claim.kind,
+            confidence: claim.confidence,
+            process: key.process,
+            server: Arc::clone(&key.server),
+            opened_before_attach: claim.sockets.iter().filter(|socket| socket.opened_at.is_none()).count(),
+            sockets,
+            open: view.connections.len() as u64,
+            opened: view.group.opened_total(),
+            closed: view.group.closed_total(),
+            growth_per_min,
+            because: claim.because,
+            but: claim.but,
+        }
+    }
+
+    /// Longest silence.
+    #[must_use]
+    pub fn idle_max(&self) -> Option<Nanos> {
+        self.sockets.iter().filter_map(|socket| socket.idle).max()
+    }
+
+    /// Shortest silence.
+    #[must_use]
+    pub fn idle_min(&self) -> Option<Nanos> {
+        self.sockets.iter().filter_map(|socket| socket.idle).min()
+    }
+
+    /// How often the most passed-over socket was passed over.
+    #[must_use]
+    pub fn passed_over_max(&self) -> u64 {
+        self.sockets.iter().map(|socket| socket.passed_over).max().unwrap_or(0)
+    }
+
+    /// The finding's sockets by cookie.
+    pub fn cookies(&self) -> impl Iterator<Item = Cookie> {
+        self.sockets.iter().map(|socket| socket.connection.cookie)
+    }
+}
+
+/// FNV-1a over what the finding is about (<http://www.isthe.com/chongo/tech/comp/fnv/>): small, and the same
+/// on every machine and in every version.
+fn identify(kind: Kind, key: &GroupKey) -> FindingId {
+    let text = format!(
+        "{} {} {} {} {}",
+        kind.name(),
+        key.process.pid,
+        key.process.start_ticks,
+        key.server.system,
+        key.server.place
+    );
+    FindingId(text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)))
+}
+
+/// Sockets a minute: each counts from when it was opened, or, where that was not seen, was last used.
+fn growth(sockets: &[&Connection]) -> Option<f64> {
+    let moment = |connection: &&Connection| connection.opened_at.or(connection.last_activity());
+    let (first, last) =
+        (sockets.iter().filter_map(moment).min()?, sockets.iter().filter_map(moment).max()?);
+    // A rate from two points a moment apart would be a wild guess.
+    let span = last - first;
+    (sockets.len() >= 3 && span >= SECOND / 4)
+        .then(|| (sockets.len() - 1) as f64 * 60.0 / (span as f64 / SECOND as f64))
+}

@@ -1,0 +1,108 @@
+//! Claims, from sockets that were opened before we looked: these look like a leak.
+//!
+//! Evidence: many sockets, each silent since a moment of its own (*staggered*), the moments in the order of
+//! opening (descriptor or inode numbers), each having carried little. Opened one after another, used once,
+//! never again.
+//!
+//! A pool looks different: silent since the same moment (a burst that ended), or in another order than they
+//! were opened in, or with much traffic on each.
+//!
+//! Blind: a pool whose idle connections were rotated one by one, or a last-in-first-out pool under falling
+//! load, can look just like this at a single look. So this rule never says more than `likely`, and less when
+//! the sockets are few or the last one is long ago.
+
+use super::{Confidence, Kind, Policy, finding::Claim, view::View};
+use crate::{
+    event::{Nanos, SECOND, State},
+    ledger::Connection,
+};
+
+/// Fewer than this many say nothing at one look.
+const FEW: usize = 3;
+/// This many in a row, the latest of them recent, are no chance: a random order of five is in order once in 120.
+const SOME: usize = 5;
+/// This many are no pool that was rotated: common pools default to ten or fewer
+/// (HikariCP 10, SQLAlchemy 5 + 10, pgx 4 or the number of cores).
+const MANY: usize = 16;
+/// Moments closer than this belong to one burst. Ticks are 10 ms at the coarsest.
+const MOMENT: Nanos = SECOND / 50;
+/// A leak is spread out at least this much.
+const SPREAD: Nanos = SECOND / 2;
+/// Sends on one socket up to which it counts as used once: handshake, TLS, login, settings, a transaction.
+const USED_ONCE: u32 = 32;
+/// "Recent": the last use is not much further back than the sockets lie apart, or within this time.
+const RECENT: Nanos = 30 * SECOND;
+
+pub(super) fn claim<'a>(view: &View<'a>, _policy: &Policy) -> Option<Claim<'a>> {
+    let attached_at = view.ledger.attached_at()?;
+    let before = |connection: &&Connection| connection.opened_at.is_none();
+    let mut sockets: Vec<&Connection> = view
+        .silent_for(0)
+        .filter(before)
+        .filter(|connection| connection.last_activity().is_some_and(|at| at < attached_at))
+        .collect();
+    sockets.sort_by_key(|socket| (socket.last_activity(), socket.cookie));
+    let count = sockets.len();
+    if count < FEW {
+        return None;
+    }
+    let moments: Vec<Nanos> = sockets.iter().filter_map(|socket| socket.last_activity()).collect();
+    let spread = moments.last()? - moments.first()?;
+    let distinct = 1 + moments.windows(2).filter(|pair| pair[1] - pair[0] > MOMENT).count();
+    let staggered = spread >= SPREAD && distinct >= FEW && distinct * 5 >= count * 3;
+    let order = in_order(&sockets, |socket| Some(u64::from(socket.holders.first()?.fd)))
+        .max(in_order(&sockets, |socket| socket.inode));
+    if !staggered || order < 0.9 {
+        return None;
+    }
+
+    let used_again = view
+        .connections
+        .iter()
+        .filter(|connection| before(connection) && connection.state == State::Established)
+        .any(|connection| connection.last_activity().is_some_and(|at| at >= attached_at));
+    let mut sends: Vec<u32> = sockets.iter().filter_map(|socket| socket.traffic.sends).collect();
+    sends.sort_unstable();
+    let used_once = sends.get(sends.len() / 2).is_none_or(|&median| median <= USED_ONCE);
+    let since_last = view.now - moments.last()?;
+    let recent = since_last <= RECENT.max(spread);
+
+    let mut but = vec!["they were opened before connleak looked".to_owned()];
+    if used_again {
+        but.push("others of this process's connections are being used again, as a pool does".to_owned());
+    }
+    if !used_once {
+        but.push("each has carried much, as pooled connections do".to_owned());
+    }
+    if !recent {
+        but.push("none was added lately".to_owned());
+    }
+    let enough = count >= MANY || recent && count >= SOME;
+    if !enough {
+        but.push("they are few".to_owned());
+    }
+    let confidence =
+        if enough && used_once && !used_again { Confidence::Likely } else { Confidence::Suspect };
+    Some(Claim {
+        kind: Kind::Leak,
+        confidence,
+        sockets,
+        because: vec![
+            format!("silent since {distinct} different moments, in the order in which they were opened"),
+        ],
+        but,
+    })
+}
+
+/// Share of pairs (neighbours up to four apart) whose order of opening agrees with the order of last use.
+fn in_order(sockets: &[&Connection], number: impl Fn(&Connection) -> Option<u64>) -> f64 {
+    let numbers: Vec<u64> = sockets.iter().filter_map(|socket| number(socket)).collect();
+    let (mut agree, mut pairs) = (0u32, 0u32);
+    for (index, first) in numbers.iter().enumerate() {
+        for second in numbers.iter().skip(index + 1).take(4) {
+            pairs += 1;
+            agree += u32::from(first < second);
+        }
+    }
+    if pairs == 0 { 0.0 } else { f64::from(agree) / f64::from(pairs) }
+}

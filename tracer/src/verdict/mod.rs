@@ -1,0 +1,60 @@
+//! Verdicts: rules over the ledger, each in its own file with what it claims and where it is blind.
+//!
+//! Pure, like the ledger. A rule looks at one group (a process and a server) and makes at most one claim; a
+//! claim becomes a [`Finding`] here, and [`track`] follows findings over time.
+
+mod close_wait;
+mod finding;
+mod glance;
+mod leak;
+mod never_used;
+pub mod track;
+mod view;
+
+pub use finding::{Confidence, Finding, FindingId, Kind};
+use view::View;
+
+use crate::{
+    event::{Nanos, SECOND},
+    ledger::Ledger,
+};
+
+/// What the rules are told from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Silence after which a socket counts as idle.
+    pub idle: Nanos,
+    /// There is no history and there will be none: `scan`.
+    pub single_look: bool,
+}
+
+impl Policy {
+    /// Default of `--idle`: longer than nearly every query and think time of an online application, short
+    /// against an incident.
+    pub const IDLE: Nanos = 30 * SECOND;
+    /// Silence that is worth a word even when `--idle` is long: no healthy client waits this long between
+    /// connecting and its first request, or before it notices that the server has closed.
+    pub const SOON: Nanos = 5 * SECOND;
+
+    /// The shorter of `--idle` and [`Policy::SOON`].
+    #[must_use]
+    pub fn soon(&self) -> Nanos {
+        self.idle.min(Self::SOON)
+    }
+}
+
+/// Applies every rule to every group; strongest and largest findings first.
+#[must_use]
+pub fn judge(ledger: &Ledger, now: Nanos, policy: &Policy) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (key, group, connections) in ledger.groups() {
+        let view = View { group, connections, now, ledger };
+        let leak = leak::claim(&view, policy).or_else(|| glance::claim(&view, policy));
+        let claims = [leak, close_wait::claim(&view, policy), never_used::claim(&view, policy)];
+        findings.extend(claims.into_iter().flatten().map(|claim| Finding::new(key, &view, claim)));
+    }
+    findings.sort_by(|a, b| {
+        (b.confidence, b.sockets.len(), &a.id).cmp(&(a.confidence, a.sockets.len(), &b.id))
+    });
+    findings
+}

@@ -1,0 +1,139 @@
+//! Findings over time: one identity from first claim to retraction, and a word only when something changed.
+
+use std::collections::BTreeMap;
+
+use super::{Finding, FindingId};
+use crate::{
+    event::{Nanos, SECOND, State},
+    ledger::Ledger,
+};
+
+/// Where a finding is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// First told.
+    New,
+    /// More sockets than when last told.
+    Growing,
+    /// As many as when last told, or fewer, or surer.
+    Steady,
+}
+
+impl Status {
+    /// Word for the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Growing => "growing",
+            Self::Steady => "steady",
+        }
+    }
+}
+
+/// What there is to tell.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// A finding is new or has changed.
+    Finding(Box<Finding>, Status),
+    /// A finding no longer holds: its sockets are closed, or used again.
+    Resolved(Box<Finding>, Resolution),
+}
+
+/// Why a finding was retracted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// The sockets were closed.
+    Closed,
+    /// The sockets carry data again.
+    UsedAgain,
+}
+
+impl Resolution {
+    /// Word for the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::UsedAgain => "used_again",
+        }
+    }
+}
+
+/// At least this long between two reports that a finding grows: a log is read by people.
+const REPEAT: Nanos = 10 * SECOND;
+
+struct Told {
+    finding: Finding,
+    at: Nanos,
+    sockets: usize,
+}
+
+/// See the module's head.
+#[derive(Default)]
+pub struct Tracker {
+    active: BTreeMap<FindingId, Told>,
+}
+
+impl Tracker {
+    /// Compares the claims of this moment with what was told before.
+    pub fn step(&mut self, ledger: &Ledger, now: Nanos, findings: Vec<Finding>) -> Vec<News> {
+        let mut news = Vec::new();
+        let mut current: BTreeMap<FindingId, Finding> =
+            findings.into_iter().map(|finding| (finding.id, finding)).collect();
+        self.active.retain(|id, told| {
+            if let Some(finding) = current.remove(id) {
+                update(told, finding, now, &mut news);
+                return true;
+            }
+            let Some(resolution) = retracted(&told.finding, ledger) else { return true };
+            news.push(News::Resolved(Box::new(told.finding.clone()), resolution));
+            false
+        });
+        for (id, finding) in current {
+            news.push(News::Finding(Box::new(finding.clone()), Status::New));
+            let sockets = finding.sockets.len();
+            self.active.insert(id, Told { finding, at: now, sockets });
+        }
+        news
+    }
+
+    /// Findings that hold now.
+    pub fn active(&self) -> impl Iterator<Item = &Finding> {
+        self.active.values().map(|told| &told.finding)
+    }
+}
+
+fn update(told: &mut Told, finding: Finding, now: Nanos, news: &mut Vec<News>) {
+    let surer = finding.confidence > told.finding.confidence;
+    let more = finding.sockets.len() > told.sockets;
+    if surer || more && now.saturating_sub(told.at) >= REPEAT {
+        let status = if more { Status::Growing } else { Status::Steady };
+        news.push(News::Finding(Box::new(finding.clone()), status));
+        told.at = now;
+        told.sockets = finding.sockets.len();
+    }
+    // A claim at a weaker moment does not take back what was seen.
+    let confidence = finding.confidence.max(told.finding.confidence);
+    told.finding = Finding { confidence, ..finding };
+}
+
+/// Why a finding that is no longer claimed is to be taken back; `None` while most of its sockets are as they were.
+fn retracted(finding: &Finding, ledger: &Ledger) -> Option<Resolution> {
+    let (mut same, mut used) = (0, 0);
+    for evidence in &finding.sockets {
+        let Some(now) = ledger.connection(evidence.connection.cookie) else { continue };
+        if now.last_activity() > evidence.connection.last_activity() || now.state == State::Closing {
+            used += 1;
+        } else {
+            same += 1;
+        }
+    }
+    if same * 2 >= finding.sockets.len() && same > 0 {
+        None
+    } else if used > 0 {
+        Some(Resolution::UsedAgain)
+    } else {
+        Some(Resolution::Closed)
+    }
+}
