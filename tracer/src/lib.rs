@@ -1,1 +1,3 @@
 //! connleak's agent.
+
+pub mod owner;
