@@ -6,10 +6,17 @@
 //! start time, and an answer is only given when both match.
 //!
 //! - [`cgroup`] reads container, pod and unit out of a cgroup path. Pure.
+//! - [`process`] reads one process from `/proc`. Everything there is written by others, so reads are bounded.
+//! - [`cache`] remembers, so that a process that has exited still has its name.
 
 #![forbid(unsafe_code)]
 
+pub mod cache;
 pub mod cgroup;
+pub mod process;
+
+pub use cache::Owners;
+pub use process::{Process, start_ticks};
 
 /// Nanoseconds in one tick of `/proc/PID/stat`: `USER_HZ` is 100 on x86-64 and arm64, whatever the kernel's
 /// own `HZ` is, because user space compiled it in long ago.
