@@ -1,3 +1,4 @@
 //! connleak's agent.
 
 pub mod owner;
+pub mod server;

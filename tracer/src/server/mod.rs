@@ -1,0 +1,37 @@
+//! What is a database, among all the sockets of a host.
+//!
+//! The kernel programs must decide for each connection of a busy host, so they get a bitmap and a few
+//! prefixes that accept a little too much; the exact answer, with the system's name, is given here. A table
+//! of defaults means that nobody has to configure anything at nine in the evening; the flags are for those
+//! whose servers listen elsewhere.
+//!
+//! - [`system`] names the systems.
+//! - [`ports`] are the defaults, each entry with its source.
+//! - Everything here is pure.
+
+#![forbid(unsafe_code)]
+
+use std::{error::Error, fmt};
+
+pub mod ports;
+pub mod system;
+
+pub use system::System;
+
+/// Why a flag can't be used: one line that names the bad part, and what to write instead where that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleError(String);
+
+impl RuleError {
+    fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
+impl fmt::Display for RuleError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl Error for RuleError {}
