@@ -6,7 +6,7 @@
 //! whose servers listen elsewhere.
 //!
 //! - [`system`] names the systems.
-//! - [`ports`] are the defaults, each entry with its source.
+//! - [`ports`] and [`unix_path`] are the defaults, each entry with its source.
 //! - Everything here is pure.
 
 #![forbid(unsafe_code)]
@@ -15,6 +15,7 @@ use std::{error::Error, fmt};
 
 pub mod ports;
 pub mod system;
+pub mod unix_path;
 
 pub use system::System;
 
