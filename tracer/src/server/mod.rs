@@ -7,6 +7,7 @@
 //!
 //! - [`system`] names the systems.
 //! - [`ports`] and [`unix_path`] are the defaults, each entry with its source.
+//! - [`rules`] parses what the user may add: `--port`, `--server`.
 //! - Everything here is pure.
 
 #![forbid(unsafe_code)]
@@ -14,9 +15,11 @@
 use std::{error::Error, fmt};
 
 pub mod ports;
+pub mod rules;
 pub mod system;
 pub mod unix_path;
 
+pub use rules::{PortRule, ServerRule};
 pub use system::System;
 
 /// Why a flag can't be used: one line that names the bad part, and what to write instead where that is known.
