@@ -8,17 +8,19 @@
 //! - [`system`] names the systems.
 //! - [`ports`] and [`unix_path`] are the defaults, each entry with its source.
 //! - [`rules`] parses what the user may add: `--port`, `--server`.
-//! - Everything here is pure.
+//! - [`filter`] puts them together. Everything here is pure.
 
 #![forbid(unsafe_code)]
 
 use std::{error::Error, fmt};
 
+pub mod filter;
 pub mod ports;
 pub mod rules;
 pub mod system;
 pub mod unix_path;
 
+pub use filter::{Databases, Flags};
 pub use rules::{PortRule, ServerRule};
 pub use system::System;
 
