@@ -29,8 +29,16 @@ pub struct Owners {
 #[derive(Debug)]
 struct Known {
     process: Arc<Process>,
-    /// Read from `/proc`, not just named by an event.
-    complete: bool,
+    source: Source,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// An event; nothing was looked up yet.
+    Event,
+    /// An event, and the user's name looked up, since `/proc` had nothing any more.
+    EventAndUser,
+    Proc,
 }
 
 impl Owners {
@@ -54,7 +62,7 @@ impl Owners {
     /// The process, read from `/proc` the first time; after its exit, what was known of it.
     pub fn get(&mut self, id: ProcessId) -> Option<Arc<Process>> {
         match self.known.get(&id) {
-            Some(known) if known.complete => Some(Arc::clone(&known.process)),
+            Some(known) if known.source == Source::Proc => Some(Arc::clone(&known.process)),
             _ => self.refresh(id),
         }
     }
@@ -67,16 +75,21 @@ impl Owners {
                 id,
                 Known {
                     process: Arc::new(process),
-                    complete: true,
+                    source: Source::Proc,
                 },
             );
         }
-        self.known.get(&id).map(|known| Arc::clone(&known.process))
+        let known = self.known.get_mut(&id)?;
+        if known.source == Source::Event {
+            Arc::make_mut(&mut known.process).look_up_user();
+            known.source = Source::EventAndUser;
+        }
+        Some(Arc::clone(&known.process))
     }
 
     /// Seeds a name from a kernel event, for a process that may exit before [`Self::get`] asks. Does nothing
-    /// if the process is known: an event carries the name of the *thread*, which says less. No I/O but the
-    /// look-up of the user's name.
+    /// if the process is known: an event carries the name of the *thread*, which says less. Does no I/O,
+    /// so that it may be called where events are drained.
     pub fn note_name(&mut self, id: ProcessId, comm: &str, uid: u32) {
         if !self.known.contains_key(&id) {
             let process = Arc::new(Process::from_event(id, comm, uid));
@@ -84,7 +97,7 @@ impl Owners {
                 id,
                 Known {
                     process,
-                    complete: false,
+                    source: Source::Event,
                 },
             );
         }

@@ -85,18 +85,26 @@ impl Process {
         if start_ticks(root, id.pid) != Some(id.start_ticks) {
             return None;
         }
-        process.user = process.uid.and_then(user_name);
+        process.look_up_user();
         Some(process)
     }
 
     /// What a kernel event alone says: enough to name a process that was gone before `/proc` could be read.
+    /// No I/O; the user's name comes with [`Self::look_up_user`].
     #[must_use]
     pub fn from_event(id: ProcessId, comm: &str, uid: u32) -> Self {
         Self {
             uid: Some(uid),
-            user: user_name(uid),
             ..Self::named(id, comm)
         }
+    }
+
+    /// Asks the host for the name of `uid`, which may mean a directory server.
+    pub fn look_up_user(&mut self) {
+        let user = self
+            .uid
+            .and_then(|uid| User::from_uid(Uid::from_raw(uid)).ok().flatten());
+        self.user = user.map(|user| user.name);
     }
 
     fn named(id: ProcessId, name: &str) -> Self {
@@ -138,13 +146,6 @@ fn boot_unix_ms() -> Option<i64> {
     };
     let boot = milliseconds(ClockId::CLOCK_REALTIME)?.checked_sub(milliseconds(ClockId::CLOCK_BOOTTIME)?)?;
     Some(boot - boot.rem_euclid(10))
-}
-
-fn user_name(uid: u32) -> Option<String> {
-    User::from_uid(Uid::from_raw(uid))
-        .ok()
-        .flatten()
-        .map(|user| user.name)
 }
 
 /// Splits the kernel's mark from a link. A file really called `x (deleted)` can't be told from a removed `x`.
