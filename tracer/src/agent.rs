@@ -48,7 +48,9 @@ impl Agent {
             ledger: Ledger::default(),
             owners: Owners::default(),
             policy,
-            stamps: Stamps { epoch: clock::epoch() },
+            stamps: Stamps {
+                epoch: clock::epoch(),
+            },
             admission: Admission::new(processes),
         })
     }
@@ -58,7 +60,13 @@ impl Agent {
     /// # Errors
     /// When the loss counters cannot be read.
     pub fn drain(&mut self, tell: &mut dyn FnMut(&mut Owners, &Ledger, Outcome)) -> Result<()> {
-        let Self { probes, ledger, owners, admission, .. } = self;
+        let Self {
+            probes,
+            ledger,
+            owners,
+            admission,
+            ..
+        } = self;
         probes.drain(|event| {
             if let Event::Connect(connect) = &event {
                 if !admission.admits(owners, connect.process) {
@@ -76,16 +84,30 @@ impl Agent {
     /// When the kernel refuses the walk.
     pub fn refresh(&mut self, tell: &mut dyn FnMut(&mut Owners, &Ledger, Outcome)) -> Result<()> {
         let mut snapshot: Snapshot = self.probes.snapshot()?;
-        let Self { owners, admission, ledger, .. } = self;
+        let Self {
+            owners,
+            admission,
+            ledger,
+            ..
+        } = self;
         snapshot.observations.retain(|row| {
-            let known_opener =
-                ledger.connection(row.cookie).and_then(|known| known.opener).map(|opener| opener.process);
+            let known_opener = ledger
+                .connection(row.cookie)
+                .and_then(|known| known.opener)
+                .map(|opener| opener.process);
             admission.admits(owners, row.holder.process)
                 || known_opener.is_some_and(|opener| admission.admits(owners, opener))
         });
-        peer::date(&mut snapshot, self.probes.unix_servers(), |cookie| ledger.connection(cookie).is_some());
+        peer::date(&mut snapshot, self.probes.unix_servers(), |cookie| {
+            ledger.connection(cookie).is_some()
+        });
         self.drain(tell)?;
-        fold(&mut self.ledger, &mut self.owners, &Event::Snapshot(snapshot), tell);
+        fold(
+            &mut self.ledger,
+            &mut self.owners,
+            &Event::Snapshot(snapshot),
+            tell,
+        );
         Ok(())
     }
 
@@ -103,7 +125,10 @@ impl Agent {
 
     /// The process that has to close a connection.
     pub fn process_of(owners: &mut Owners, connection: &Connection) -> Arc<Process> {
-        let nobody = ProcessId { pid: 0, start_ticks: 0 };
+        let nobody = ProcessId {
+            pid: 0,
+            start_ticks: 0,
+        };
         owners.describe(connection.process().unwrap_or(nobody))
     }
 }

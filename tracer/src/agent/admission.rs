@@ -29,12 +29,19 @@ impl Admission {
     /// Nothing is decided yet.
     #[must_use]
     pub fn new(filter: ProcessFilter) -> Self {
-        Self { filter, decided: HashMap::new() }
+        Self {
+            filter,
+            decided: HashMap::new(),
+        }
     }
 
     /// Whether this process was asked for.
     pub fn admits(&mut self, owners: &mut Owners, process: ProcessId) -> bool {
-        let ProcessFilter { pids, names, containers } = &self.filter;
+        let ProcessFilter {
+            pids,
+            names,
+            containers,
+        } = &self.filter;
         if !pids.is_empty() && !pids.contains(&process.pid) {
             return false;
         }

@@ -159,7 +159,17 @@ mod tests {
 
     #[test]
     fn a_recommended_command_repeats_the_filter_but_not_the_rest() {
-        let call = ["connleak", "scan", "-o", "json", "--port", "6000=mysql", "--pid", "7", "--server=::1"];
+        let call = [
+            "connleak",
+            "scan",
+            "-o",
+            "json",
+            "--port",
+            "6000=mysql",
+            "--pid",
+            "7",
+            "--server=::1",
+        ];
         let flags = filter_flags(call.iter().map(ToString::to_string));
         assert_eq!(flags, " --port 6000=mysql --server=::1");
     }

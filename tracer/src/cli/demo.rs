@@ -51,10 +51,19 @@ pub fn run(args: &Args) -> Result<u8> {
     let mut report = Report::new(args.output, None)?;
     let mut server = child(&["demo-server"], "demo-server")?;
     let port = port_of(&mut server)?;
-    let flags = Flags { ports: vec![format!("{port}=postgresql").parse()?], ..Flags::default() };
-    let policy = Policy { idle: 2 * SECOND, single_look: false };
+    let flags = Flags {
+        ports: vec![format!("{port}=postgresql").parse()?],
+        ..Flags::default()
+    };
+    let policy = Policy {
+        idle: 2 * SECOND,
+        single_look: false,
+    };
     let mut client = child(&["demo-client", &port.to_string()], "demo-client")?;
-    let processes = ProcessFilter { pids: vec![client.0.id()], ..ProcessFilter::default() };
+    let processes = ProcessFilter {
+        pids: vec![client.0.id()],
+        ..ProcessFilter::default()
+    };
     report.text(&format!(
         "A client (pid {}) opens a connection to 127.0.0.1:{port} five times a second, sends one query on it, \
          and never closes it.\nconnleak watches; a connection counts as idle after 2 s.\n\n",
@@ -69,9 +78,14 @@ pub fn run(args: &Args) -> Result<u8> {
     client.stop();
     server.stop();
     if !named && report.reader == Reader::Present {
-        bail!("the demonstration's leak was not found within {} s: run 'connleak doctor'", PATIENCE.as_secs());
+        bail!(
+            "the demonstration's leak was not found within {} s: run 'connleak doctor'",
+            PATIENCE.as_secs()
+        );
     }
-    report.text("That was the demonstration. On a host with a problem: 'connleak scan', then 'connleak watch'.\n")?;
+    report.text(
+        "That was the demonstration. On a host with a problem: 'connleak scan', then 'connleak watch'.\n",
+    )?;
     Ok(OK)
 }
 
@@ -106,7 +120,9 @@ fn port_of(server: &mut Guard) -> Result<u16> {
     let out = server.0.stdout.take().context("the demo server has no output")?;
     let mut line = String::new();
     BufReader::new(out).read_line(&mut line)?;
-    line.trim().parse().context("the demo server did not say its port")
+    line.trim()
+        .parse()
+        .context("the demo server did not say its port")
 }
 
 /// Dies with the parent, and shows under a name of its own in `ps`.

@@ -12,15 +12,27 @@ use crate::{
 };
 
 pub fn run() -> Result<u8> {
-    let mut doctor = Doctor { text: String::new(), usable: true };
+    let mut doctor = Doctor {
+        text: String::new(),
+        usable: true,
+    };
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     doctor.say("info", "kernel", release.trim());
     doctor.privileges();
-    doctor.require(preflight::has_btf(), "BTF", object::KERNEL_BTF, "this kernel does not describe its types");
+    doctor.require(
+        preflight::has_btf(),
+        "BTF",
+        object::KERNEL_BTF,
+        "this kernel does not describe its types",
+    );
     if doctor.usable {
         doctor.programs()?;
     }
-    let verdict = if doctor.usable { "connleak can run here.\n" } else { "connleak can't run here.\n" };
+    let verdict = if doctor.usable {
+        "connleak can run here.\n"
+    } else {
+        "connleak can't run here.\n"
+    };
     let _ = sink::print(&format!("{}{verdict}", doctor.text))?;
     Ok(if doctor.usable { OK } else { USAGE })
 }
@@ -49,7 +61,12 @@ impl Doctor {
     fn privileges(&mut self) {
         let lacking = preflight::effective().map(preflight::lacking).unwrap_or_default();
         for capability in preflight::CAPABILITIES {
-            self.require(!lacking.contains(&capability), capability.name, capability.purpose, capability.purpose);
+            self.require(
+                !lacking.contains(&capability),
+                capability.name,
+                capability.purpose,
+                capability.purpose,
+            );
         }
     }
 
@@ -62,7 +79,12 @@ impl Doctor {
                 loaded
             }
             Err(error) => {
-                self.require(false, "structure offsets, ring buffer, maps", "", &format!("{error:#}"));
+                self.require(
+                    false,
+                    "structure offsets, ring buffer, maps",
+                    "",
+                    &format!("{error:#}"),
+                );
                 return Ok(());
             }
         };
@@ -74,7 +96,11 @@ impl Doctor {
                     self.require(false, &hook, "", &format!("needs {}: {error}", probe.since));
                 }
                 Err(error) => {
-                    self.say("warn", &hook, &format!("{} (needs {}: {error})", probe.without, probe.since));
+                    self.say(
+                        "warn",
+                        &hook,
+                        &format!("{} (needs {}: {error})", probe.without, probe.since),
+                    );
                 }
             }
         }

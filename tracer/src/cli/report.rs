@@ -16,7 +16,10 @@ use crate::{
         text,
     },
     owner::{Owners, Process},
-    verdict::{Finding, track::{News, Resolution, Status}},
+    verdict::{
+        Finding,
+        track::{News, Resolution, Status},
+    },
 };
 
 /// Where everything that is data goes.
@@ -33,7 +36,11 @@ impl Report {
     /// # Errors
     /// When it can't be opened.
     pub fn new(format: Format, log: Option<&Path>) -> Result<Self> {
-        Ok(Self { format, log: log.map(LogFile::open).transpose()?, reader: Reader::Present })
+        Ok(Self {
+            format,
+            log: log.map(LogFile::open).transpose()?,
+            reader: Reader::Present,
+        })
     }
 
     /// Opens the log file anew: it has been rotated.
@@ -105,8 +112,15 @@ impl Report {
         let (at, stamps) = (agent.now(), agent.stamps);
         let process = agent.owners.describe(finding.process);
         let message = text::retraction(finding, &process, resolution);
-        self.line(&Line::resolved(stamps, at, finding, resolution, &process, message))?;
-        self.text(&text::resolved(finding, &process, resolution, &stamps.rfc3339(at)))
+        self.line(&Line::resolved(
+            stamps, at, finding, resolution, &process, message,
+        ))?;
+        self.text(&text::resolved(
+            finding,
+            &process,
+            resolution,
+            &stamps.rfc3339(at),
+        ))
     }
 
     fn tell(
@@ -120,7 +134,9 @@ impl Report {
     ) -> Result<()> {
         let message = text::headline(finding, process);
         let next = next.map(ToOwned::to_owned);
-        self.line(&Line::finding(stamps, at, finding, status, process, message, next))
+        self.line(&Line::finding(
+            stamps, at, finding, status, process, message, next,
+        ))
     }
 
     /// One connection: a `socket` of a scan, or what became of it in a watch.
@@ -138,9 +154,19 @@ impl Report {
         owners: &mut Owners,
     ) -> Result<()> {
         let process = Agent::process_of(owners, connection);
-        self.line(&Line::socket(stamps, at, event, connection, passed_over, cause, &process))?;
+        self.line(&Line::socket(
+            stamps,
+            at,
+            event,
+            connection,
+            passed_over,
+            cause,
+            &process,
+        ))?;
         if event != "socket" && self.format == Format::Text {
-            let how = cause.map(|cause| format!(", closed by {}", cause.name())).unwrap_or_default();
+            let how = cause
+                .map(|cause| format!(", closed by {}", cause.name()))
+                .unwrap_or_default();
             self.text(&format!(
                 "{} {event:<6} {} -> {}{how}\n",
                 stamps.rfc3339(at),
@@ -187,7 +213,12 @@ impl Report {
                 lost => format!("{lost} events were lost, so the counts are lower bounds"),
             }
         );
-        self.line(&Line::summary(agent.stamps, agent.now(), &summary, message.clone()))
+        self.line(&Line::summary(
+            agent.stamps,
+            agent.now(),
+            &summary,
+            message.clone(),
+        ))
     }
 }
 
@@ -197,7 +228,10 @@ pub fn overview(agent: &mut Agent, findings: &[Finding]) -> Vec<text::GroupRow> 
     let (now, idle) = (agent.now(), agent.policy.idle);
     let verdicts: BTreeMap<GroupKey, String> =
         findings.iter().fold(BTreeMap::new(), |mut verdicts, finding| {
-            let key = GroupKey { process: finding.process, server: Arc::clone(&finding.server) };
+            let key = GroupKey {
+                process: finding.process,
+                server: Arc::clone(&finding.server),
+            };
             let word = format!("{} ({})", finding.kind.name(), finding.confidence.name());
             verdicts
                 .entry(key)
@@ -241,6 +275,12 @@ fn resident_bytes() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     status
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok())
+        .find_map(|line| {
+            line.strip_prefix("VmRSS:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .parse::<u64>()
+                .ok()
+        })
         .map_or(0, |kilobytes| kilobytes * 1024)
 }

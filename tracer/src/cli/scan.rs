@@ -43,27 +43,44 @@ pub fn run(args: Args, diagnostics: bool) -> Result<u8> {
     let databases = args.filter.databases()?;
     need_privileges()?;
     let processes = args.filter.processes()?;
-    let options = Options { diagnostics, ring_bytes: 1 << 20, ..Options::default() };
+    let options = Options {
+        diagnostics,
+        ring_bytes: 1 << 20,
+        ..Options::default()
+    };
     let mut agent = Agent::attach(databases, processes, policy, options)?;
     let mut report = Report::new(args.output, None)?;
 
     let mut quiet = |_: &mut _, _: &_, _| {};
     agent.refresh(&mut quiet)?;
     let mut findings = agent.judge();
-    if findings.iter().any(|finding| matches!(finding.kind, Kind::Leak | Kind::CloseWait)) {
+    if findings
+        .iter()
+        .any(|finding| matches!(finding.kind, Kind::Leak | Kind::CloseWait))
+    {
         thread::sleep(SECOND_LOOK);
         agent.refresh(&mut quiet)?;
         findings = agent.judge();
     }
     say(&mut agent, &mut report, &findings)?;
     let least = args.policy.min_confidence.into();
-    Ok(if findings.iter().any(|finding| finding.confidence >= least) { FOUND } else { OK })
+    Ok(if findings.iter().any(|finding| finding.confidence >= least) {
+        FOUND
+    } else {
+        OK
+    })
 }
 
 fn say(agent: &mut Agent, report: &mut Report, findings: &[Finding]) -> Result<()> {
     let (at, stamps) = (agent.now(), agent.stamps);
     let mut connections: Vec<Connection> = agent.ledger.connections().cloned().collect();
-    connections.sort_by_key(|connection| (connection.process(), connection.holders.clone(), connection.cookie));
+    connections.sort_by_key(|connection| {
+        (
+            connection.process(),
+            connection.holders.clone(),
+            connection.cookie,
+        )
+    });
     for connection in &connections {
         report.connection(stamps, at, "socket", connection, 0, None, &mut agent.owners)?;
     }

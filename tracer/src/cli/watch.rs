@@ -58,13 +58,23 @@ pub fn run(args: Args, diagnostics: bool) -> Result<u8> {
     need_privileges()?;
     let processes = args.filter.processes()?;
     let mut report = Report::new(args.output, args.log_file.as_deref())?;
-    let options = Options { diagnostics, measure: true, ..Options::default() };
+    let options = Options {
+        diagnostics,
+        measure: true,
+        ..Options::default()
+    };
     let agent = Agent::attach(databases, processes, policy, options)?;
     let mut watch = Watch::new(agent, args.events);
     runtime()?.block_on(watch.run(&mut report, args.run_for, |_| false))?;
     watch.end(&mut report)?;
     let least = args.policy.min_confidence.into();
-    Ok(if watch.tracker.active().any(|finding| finding.confidence >= least) { FOUND } else { OK })
+    Ok(
+        if watch.tracker.active().any(|finding| finding.confidence >= least) {
+            FOUND
+        } else {
+            OK
+        },
+    )
 }
 
 /// One thread is all that the agent needs.
@@ -85,7 +95,12 @@ pub struct Watch {
 
 impl Watch {
     pub fn new(agent: Agent, events: bool) -> Self {
-        Self { agent, tracker: Tracker::default(), events, told_lost: std::collections::BTreeMap::new() }
+        Self {
+            agent,
+            tracker: Tracker::default(),
+            events,
+            told_lost: std::collections::BTreeMap::new(),
+        }
     }
 
     /// Runs until a signal, the time is up, nobody reads, or `enough` of a finding.
@@ -180,9 +195,15 @@ impl Watch {
                 Outcome::Opened(cookie) => ledger.connection(*cookie).map_or(Ok(()), |connection| {
                     report_ref.connection(stamps, connection.changed_at, "open", connection, 0, None, owners)
                 }),
-                Outcome::Failed(connection) => {
-                    report_ref.connection(stamps, connection.changed_at, "failed", connection, 0, None, owners)
-                }
+                Outcome::Failed(connection) => report_ref.connection(
+                    stamps,
+                    connection.changed_at,
+                    "failed",
+                    connection,
+                    0,
+                    None,
+                    owners,
+                ),
                 Outcome::Closed(connection, cause) => report_ref.connection(
                     stamps,
                     connection.changed_at,
@@ -218,7 +239,12 @@ impl Watch {
             text::plural(sockets, "database socket")
         );
         for (probe, reason) in self.agent.probes.missing() {
-            let _ = writeln!(err, "connleak: {} is not available ({reason}): {}", probe.hook_name(), probe.without);
+            let _ = writeln!(
+                err,
+                "connleak: {} is not available ({reason}): {}",
+                probe.hook_name(),
+                probe.without
+            );
         }
     }
 }

@@ -64,7 +64,10 @@ impl Connection {
             client: None,
             netns: connect.netns,
             inode: None,
-            opener: Some(Opener { process: connect.process, tid: connect.tid }),
+            opener: Some(Opener {
+                process: connect.process,
+                tid: connect.tid,
+            }),
             opened_at: Some(connect.at),
             accepted_at: None,
             first_seen: connect.at,
@@ -118,7 +121,10 @@ impl Connection {
     }
 
     pub(super) fn group_key(&self) -> Option<GroupKey> {
-        Some(GroupKey { process: self.process()?, server: Arc::clone(&self.server) })
+        Some(GroupKey {
+            process: self.process()?,
+            server: Arc::clone(&self.server),
+        })
     }
 
     /// Whether the handshake was ever done.
@@ -132,7 +138,9 @@ impl Connection {
     #[must_use]
     pub fn last_activity(&self) -> Option<Nanos> {
         let data = self.traffic.last_sent.max(self.traffic.last_received);
-        data.max(self.opened_at).max(self.accepted_at).or(self.traffic.followed.then_some(self.first_seen))
+        data.max(self.opened_at)
+            .max(self.accepted_at)
+            .or(self.traffic.followed.then_some(self.first_seen))
     }
 
     /// Whether the server owes an answer: then silence is a running query.

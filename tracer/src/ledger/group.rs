@@ -77,7 +77,10 @@ impl Group {
 
 /// Keeps the moments in order: events of several CPUs arrive nearly so.
 fn push(moments: &mut VecDeque<Nanos>, at: Nanos) {
-    let place = moments.iter().rposition(|&moment| moment <= at).map_or(0, |last| last + 1);
+    let place = moments
+        .iter()
+        .rposition(|&moment| moment <= at)
+        .map_or(0, |last| last + 1);
     moments.insert(place, at);
     if moments.len() > MOMENTS {
         moments.pop_front();

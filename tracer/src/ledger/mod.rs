@@ -20,7 +20,9 @@ pub use connection::{Connection, Opener};
 pub use group::Group;
 
 use crate::{
-    event::{Cause, Change, Connect, Cookie, Event, Holder, Loss, Nanos, Observation, Server, Snapshot, State},
+    event::{
+        Cause, Change, Connect, Cookie, Event, Holder, Loss, Nanos, Observation, Server, Snapshot, State,
+    },
     owner::ProcessId,
 };
 
@@ -138,7 +140,11 @@ impl Ledger {
     /// Every group with its connections, in a stable order.
     pub fn groups(&self) -> impl Iterator<Item = (&GroupKey, &Group, Vec<&Connection>)> {
         self.groups.iter().map(|(key, group)| {
-            let connections = group.members().iter().filter_map(|cookie| self.connections.get(cookie)).collect();
+            let connections = group
+                .members()
+                .iter()
+                .filter_map(|cookie| self.connections.get(cookie))
+                .collect();
             (key, group, connections)
         })
     }
@@ -185,7 +191,11 @@ impl Ledger {
         let mut holders: HashMap<Cookie, Vec<Holder>> = HashMap::new();
         let first = self.attached_at.is_none();
         for row in &snapshot.observations {
-            if self.tombstones.get(&row.cookie).is_some_and(|&ended| ended >= row.at) {
+            if self
+                .tombstones
+                .get(&row.cookie)
+                .is_some_and(|&ended| ended >= row.at)
+            {
                 continue;
             }
             holders.entry(row.cookie).or_default().push(row.holder);
@@ -249,7 +259,8 @@ impl Ledger {
                     connection.missed = 0;
                 }
                 // Anything newer than the walk's begin may have been missed by it.
-                None if connection.changed_at >= snapshot.began || connection.first_seen >= snapshot.began => {}
+                None if connection.changed_at >= snapshot.began
+                    || connection.first_seen >= snapshot.began => {}
                 None => {
                     connection.holders.clear();
                     connection.missed += 1;
@@ -278,7 +289,11 @@ impl Ledger {
             if let Some(connection) = self.remove(cookie, snapshot.ended) {
                 if connection.established() {
                     let ending = matches!(connection.state, State::Closing | State::Closed);
-                    let cause = if ending || connection.client.is_none() { connection.cause() } else { Cause::Unseen };
+                    let cause = if ending || connection.client.is_none() {
+                        connection.cause()
+                    } else {
+                        Cause::Unseen
+                    };
                     tell(Outcome::Closed(Box::new(connection), cause));
                 } else {
                     tell(Outcome::Failed(Box::new(connection)));

@@ -71,7 +71,10 @@ mod tests {
         assert_eq!(parse("300ms"), Ok(Duration::from_millis(300)));
         assert_eq!(parse("1h"), Ok(Duration::from_secs(3600)));
         for wrong in ["", "5", "-3s", "soon"] {
-            assert!(parse(wrong).is_err_and(|message| message.contains("10s")), "{wrong}");
+            assert!(
+                parse(wrong).is_err_and(|message| message.contains("10s")),
+                "{wrong}"
+            );
         }
     }
 }

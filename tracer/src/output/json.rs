@@ -213,9 +213,19 @@ impl Line {
         message: String,
         next: Option<String>,
     ) -> Self {
-        let severity = if finding.confidence >= Confidence::Likely { "error" } else { "warn" };
+        let severity = if finding.confidence >= Confidence::Likely {
+            "error"
+        } else {
+            "warn"
+        };
         let body = finding_body(at, finding, status.name(), process, None, next);
-        Self { timestamp: stamps.rfc3339(at), event: "finding", severity, message, body }
+        Self {
+            timestamp: stamps.rfc3339(at),
+            event: "finding",
+            severity,
+            message,
+            body,
+        }
     }
 
     /// A finding that no longer holds.
@@ -229,7 +239,13 @@ impl Line {
         message: String,
     ) -> Self {
         let body = finding_body(at, finding, "resolved", process, Some(resolution.name()), None);
-        Self { timestamp: stamps.rfc3339(at), event: "resolved", severity: "info", message, body }
+        Self {
+            timestamp: stamps.rfc3339(at),
+            event: "resolved",
+            severity: "info",
+            message,
+            body,
+        }
     }
 
     /// A connection: `socket` in a scan, `open`, `close` or `failed` in a watch.
@@ -256,7 +272,9 @@ impl Line {
             message: crate::output::escape::escape(&message).into_owned(),
             body: Body::Socket {
                 process: process_json(process),
-                db: Db { system: connection.server.system.to_string() },
+                db: Db {
+                    system: connection.server.system.to_string(),
+                },
                 server: server_json(&connection.server),
                 socket: Box::new(socket),
             },
@@ -266,8 +284,16 @@ impl Line {
     /// Events were lost.
     #[must_use]
     pub fn lost(stamps: Stamps, at: Nanos, cause: &'static str, events: u64, message: String) -> Self {
-        let body = Body::Lost { lost: LostJson { cause, events } };
-        Self { timestamp: stamps.rfc3339(at), event: "lost", severity: "warn", message, body }
+        let body = Body::Lost {
+            lost: LostJson { cause, events },
+        };
+        Self {
+            timestamp: stamps.rfc3339(at),
+            event: "lost",
+            severity: "warn",
+            message,
+            body,
+        }
     }
 
     /// The end of a run.
@@ -294,9 +320,19 @@ impl Line {
                 sockets_untracked: 0,
                 opened_before_attach: totals.opened_before_attach,
             },
-            overhead: Overhead { programs, agent_cpu_s: summary.agent_cpu_s, rss_bytes: summary.rss_bytes },
+            overhead: Overhead {
+                programs,
+                agent_cpu_s: summary.agent_cpu_s,
+                rss_bytes: summary.rss_bytes,
+            },
         });
-        Self { timestamp: stamps.rfc3339(at), event: "summary", severity: "info", message, body }
+        Self {
+            timestamp: stamps.rfc3339(at),
+            event: "summary",
+            severity: "info",
+            message,
+            body,
+        }
     }
 }
 
@@ -328,7 +364,9 @@ fn finding_body(
             next,
         },
         process: process_json(process),
-        db: Db { system: finding.server.system.to_string() },
+        db: Db {
+            system: finding.server.system.to_string(),
+        },
         server: server_json(&finding.server),
         sockets: finding
             .sockets
@@ -341,7 +379,9 @@ fn finding_body(
 fn process_json(process: &Process) -> ProcessJson {
     ProcessJson {
         pid: process.id.pid,
-        start_time: process.start_unix_ms.map(|millis| rfc3339(i128::from(millis) * 1_000_000)),
+        start_time: process
+            .start_unix_ms
+            .map(|millis| rfc3339(i128::from(millis) * 1_000_000)),
         name: process.name.clone(),
         executable: process.executable.clone(),
         command_line: process.command_line.clone(),
@@ -359,7 +399,11 @@ fn server_json(server: &Server) -> ServerJson {
             port: Some(address.port()),
             path: None,
         },
-        Place::Unix(path) => ServerJson { address: None, port: None, path: Some(path.clone()) },
+        Place::Unix(path) => ServerJson {
+            address: None,
+            port: None,
+            path: Some(path.clone()),
+        },
     }
 }
 
@@ -389,7 +433,10 @@ fn socket_json(at: Nanos, connection: &Connection, passed_over: u64) -> SocketJs
         holders: connection
             .holders
             .iter()
-            .map(|holder| HolderJson { pid: holder.process.pid, fd: holder.fd })
+            .map(|holder| HolderJson {
+                pid: holder.process.pid,
+                fd: holder.fd,
+            })
             .collect(),
         closed_by: None,
     }

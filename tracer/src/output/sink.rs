@@ -50,7 +50,10 @@ impl LogFile {
             .mode(0o640)
             .open(path)
             .with_context(|| format!("can't open the log file {}", path.display()))?;
-        Ok(Self { path: path.to_owned(), file })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
     }
 
     /// Opens the same path anew, after somebody has moved the file away.

@@ -38,7 +38,9 @@ pub fn headline(finding: &Finding, process: &Process) -> String {
     let (who, to) = (name(process), server(&finding.server));
     let connections = plural(count, "connection");
     match (finding.kind, finding.confidence) {
-        (Kind::Leak, Confidence::Suspect) => format!("{who} may leak connections to {to}: {}", measure(finding)),
+        (Kind::Leak, Confidence::Suspect) => {
+            format!("{who} may leak connections to {to}: {}", measure(finding))
+        }
         (Kind::Leak, _) => format!("{who} leaks connections to {to}: {}", measure(finding)),
         (Kind::CloseWait, _) => {
             format!("{who} keeps {connections} that {to} has closed (CLOSE_WAIT): the descriptors leak")
@@ -62,13 +64,21 @@ fn measure(finding: &Finding) -> String {
 }
 
 fn rate_text(rate: f64) -> String {
-    if rate >= 10.0 { format!("{rate:.0}") } else { format!("{rate:.1}") }
+    if rate >= 10.0 {
+        format!("{rate:.0}")
+    } else {
+        format!("{rate:.1}")
+    }
 }
 
 /// A finding in full.
 #[must_use]
 pub fn finding(finding: &Finding, process: &Process, next: Option<&str>) -> String {
-    let style = if finding.confidence >= Confidence::Likely { BAD } else { DOUBT };
+    let style = if finding.confidence >= Confidence::Likely {
+        BAD
+    } else {
+        DOUBT
+    };
     let mut out = format!(
         "{style}{}{style:#} {}  {FAINT}[{} {}]{FAINT:#}\n",
         label(finding),
@@ -79,10 +89,14 @@ pub fn finding(finding: &Finding, process: &Process, next: Option<&str>) -> Stri
     for because in &finding.because {
         line(&mut out, "why", because);
     }
-    line(&mut out, "open", &format!(
-        "{} to this server now; {} opened and {} closed since connleak attached",
-        finding.open, finding.opened, finding.closed
-    ));
+    line(
+        &mut out,
+        "open",
+        &format!(
+            "{} to this server now; {} opened and {} closed since connleak attached",
+            finding.open, finding.opened, finding.closed
+        ),
+    );
     for (label, text) in who(process) {
         line(&mut out, label, &text);
     }
@@ -124,15 +138,22 @@ fn line(out: &mut String, label: &str, text: &str) {
 
 fn who(process: &Process) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
-    let command: String =
-        escape(&process.command_line.join(" ")).chars().take(160).collect();
+    let command: String = escape(&process.command_line.join(" "))
+        .chars()
+        .take(160)
+        .collect();
     if !command.is_empty() {
         lines.push(("who", command));
     }
     let mut place = Vec::new();
     place.extend(process.user.as_ref().map(|user| format!("user {}", escape(user))));
     place.extend(process.unit.as_ref().map(|unit| format!("unit {}", escape(unit))));
-    place.extend(process.container_id.as_ref().map(|id| format!("container {}", id.get(..12).unwrap_or(id))));
+    place.extend(
+        process
+            .container_id
+            .as_ref()
+            .map(|id| format!("container {}", id.get(..12).unwrap_or(id))),
+    );
     place.extend(process.pod.as_ref().map(|pod| format!("pod {}", escape(pod))));
     if !place.is_empty() {
         lines.push(("", place.join(", ")));
@@ -146,19 +167,33 @@ fn sockets(finding: &Finding) -> String {
         let connection = &evidence.connection;
         let unknown = || "?".to_owned();
         table.add_row([
-            connection.holders.first().map_or_else(unknown, |holder| holder.fd.to_string()),
-            connection.client.map_or_else(|| "unix".to_owned(), |client| client.to_string()),
+            connection
+                .holders
+                .first()
+                .map_or_else(unknown, |holder| holder.fd.to_string()),
+            connection
+                .client
+                .map_or_else(|| "unix".to_owned(), |client| client.to_string()),
             connection.state.name().to_owned(),
             evidence.idle.map_or_else(unknown, human),
             evidence.passed_over.to_string(),
-            connection.traffic.bytes_sent.map_or_else(unknown, |bytes| format!("{bytes} B")),
-            connection.traffic.bytes_received.map_or_else(unknown, |bytes| format!("{bytes} B")),
+            connection
+                .traffic
+                .bytes_sent
+                .map_or_else(unknown, |bytes| format!("{bytes} B")),
+            connection
+                .traffic
+                .bytes_received
+                .map_or_else(unknown, |bytes| format!("{bytes} B")),
         ]);
     }
     let mut out = indent(&align(table, &[0, 3, 4, 5, 6]).to_string(), "        ");
     let more = finding.sockets.len().saturating_sub(LISTED);
     if more > 0 {
-        let _ = writeln!(out, "        {FAINT}… and {more} more (-o json lists all){FAINT:#}");
+        let _ = writeln!(
+            out,
+            "        {FAINT}… and {more} more (-o json lists all){FAINT:#}"
+        );
     }
     out
 }
@@ -166,7 +201,13 @@ fn sockets(finding: &Finding) -> String {
 /// A finding's later life, in one line.
 #[must_use]
 pub fn update(finding: &Finding, process: &Process, time: &str) -> String {
-    format!("{time} {DOUBT}{}{DOUBT:#} {} [{} {}]\n", label(finding), headline(finding, process), finding.confidence.name(), finding.id)
+    format!(
+        "{time} {DOUBT}{}{DOUBT:#} {} [{} {}]\n",
+        label(finding),
+        headline(finding, process),
+        finding.confidence.name(),
+        finding.id
+    )
 }
 
 /// The sentence of a retraction, without colour.
@@ -176,13 +217,22 @@ pub fn retraction(finding: &Finding, process: &Process, resolution: Resolution) 
         Resolution::Closed => "its sockets are closed",
         Resolution::UsedAgain => "its sockets are used again",
     };
-    format!("{}: {} {} [{}]", name(process), finding.kind.name(), how, finding.id)
+    format!(
+        "{}: {} {} [{}]",
+        name(process),
+        finding.kind.name(),
+        how,
+        finding.id
+    )
 }
 
 /// A retraction, in one line.
 #[must_use]
 pub fn resolved(finding: &Finding, process: &Process, resolution: Resolution, time: &str) -> String {
-    format!("{time} {GOOD}RESOLVED{GOOD:#} {}\n", retraction(finding, process, resolution))
+    format!(
+        "{time} {GOOD}RESOLVED{GOOD:#} {}\n",
+        retraction(finding, process, resolution)
+    )
 }
 
 /// One process's connections to one server, as the overview lists them.
@@ -206,13 +256,24 @@ pub struct GroupRow {
 #[must_use]
 pub fn overview(rows: &[GroupRow], idle: Nanos) -> String {
     let idle_heading = format!("IDLE>{}", human(idle));
-    let mut table =
-        plain(&["PID", "PROCESS", "USER", "SERVER", "OPEN", &idle_heading, "LONGEST IDLE", "VERDICT"]);
+    let mut table = plain(&[
+        "PID",
+        "PROCESS",
+        "USER",
+        "SERVER",
+        "OPEN",
+        &idle_heading,
+        "LONGEST IDLE",
+        "VERDICT",
+    ]);
     for row in rows {
         table.add_row([
             row.process.id.pid.to_string(),
             escape(&row.process.name).into_owned(),
-            row.process.user.as_deref().map_or_else(|| "?".to_owned(), |user| escape(user).into_owned()),
+            row.process
+                .user
+                .as_deref()
+                .map_or_else(|| "?".to_owned(), |user| escape(user).into_owned()),
             row.server.clone(),
             row.open.to_string(),
             row.idle.to_string(),
@@ -248,7 +309,7 @@ pub fn plural(count: usize, noun: &str) -> String {
 
 fn plain(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header);
+    table.load_style(presets::NOTHING).set_header(header);
     table
 }
 

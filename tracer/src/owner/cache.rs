@@ -41,6 +41,12 @@ enum Source {
     Proc,
 }
 
+impl Default for Owners {
+    fn default() -> Self {
+        Self::new("/proc")
+    }
+}
+
 impl Owners {
     /// Over a `/proc` at `root`.
     #[must_use]
@@ -85,6 +91,11 @@ impl Owners {
             known.source = Source::EventAndUser;
         }
         Some(Arc::clone(&known.process))
+    }
+
+    /// Like [`get`](Self::get); a process that nobody knows anything of is named `?`.
+    pub fn describe(&mut self, id: ProcessId) -> Arc<Process> {
+        self.get(id).unwrap_or_else(|| Arc::new(Process::named(id, "?")))
     }
 
     /// Seeds a name from a kernel event, for a process that may exit before [`Self::get`] asks. Does nothing

@@ -107,7 +107,7 @@ impl Process {
         self.user = user.map(|user| user.name);
     }
 
-    fn named(id: ProcessId, name: &str) -> Self {
+    pub(super) fn named(id: ProcessId, name: &str) -> Self {
         Self {
             id,
             name: name.to_owned(),

@@ -56,16 +56,27 @@ impl<'a> Btf<'a> {
     /// # Errors
     /// When it is not BTF of this machine's byte order, or is cut short.
     pub fn parse(data: &'a [u8]) -> Result<Self> {
-        ensure!(data.len() >= 24 && u16_at(data, 0)? == MAGIC, "not BTF of this machine's byte order");
+        ensure!(
+            data.len() >= 24 && u16_at(data, 0)? == MAGIC,
+            "not BTF of this machine's byte order"
+        );
         let header = u32_at(data, 4)? as usize;
         let section = |offset: usize, length: usize| -> Result<&'a [u8]> {
-            let start = header.checked_add(u32_at(data, offset)? as usize).context("BTF section out of range")?;
-            let end = start.checked_add(u32_at(data, length)? as usize).context("BTF section out of range")?;
+            let start = header
+                .checked_add(u32_at(data, offset)? as usize)
+                .context("BTF section out of range")?;
+            let end = start
+                .checked_add(u32_at(data, length)? as usize)
+                .context("BTF section out of range")?;
             data.get(start..end).context("BTF data is cut short")
         };
         let types = section(8, 12)?;
         let strings = section(16, 20)?;
-        let mut btf = Self { types, strings, starts: vec![0] };
+        let mut btf = Self {
+            types,
+            strings,
+            starts: vec![0],
+        };
         let mut place = 0;
         while place < types.len() {
             btf.starts.push(u32::try_from(place)?);
@@ -95,11 +106,17 @@ impl<'a> Btf<'a> {
     /// # Errors
     /// When the type data is damaged.
     pub fn offset(&self, structure: &str, path: &str) -> Result<Option<u32>> {
-        let Some(mut id) = self.find(kind::STRUCT, structure) else { return Ok(None) };
+        let Some(mut id) = self.find(kind::STRUCT, structure) else {
+            return Ok(None);
+        };
         let mut bits = 0;
         for part in path.split('.') {
-            let Some(name) = self.string_offset(part) else { return Ok(None) };
-            let Some((offset, member)) = self.member(id, name, 0)? else { return Ok(None) };
+            let Some(name) = self.string_offset(part) else {
+                return Ok(None);
+            };
+            let Some((offset, member)) = self.member(id, name, 0)? else {
+                return Ok(None);
+            };
             bits += offset;
             id = member;
         }
@@ -121,15 +138,24 @@ impl<'a> Btf<'a> {
     /// Bit offset and type of a member of a structure or union, through anonymous ones.
     fn member(&self, id: u32, name: u32, depth: u32) -> Result<Option<(u32, u32)>> {
         ensure!(depth < MAX_DEPTH, "BTF types nest too deeply");
-        let Some(owner) = self.resolve(id)? else { return Ok(None) };
+        let Some(owner) = self.resolve(id)? else {
+            return Ok(None);
+        };
         if owner.kind != kind::STRUCT && owner.kind != kind::UNION {
             return Ok(None);
         }
         for index in 0..owner.members {
             let place = owner.body + 12 * index;
-            let (member_name, member_type, raw) =
-                (u32_at(self.types, place)?, u32_at(self.types, place + 4)?, u32_at(self.types, place + 8)?);
-            let (bits, width) = if owner.kind_flag { (raw & 0x00ff_ffff, raw >> 24) } else { (raw, 0) };
+            let (member_name, member_type, raw) = (
+                u32_at(self.types, place)?,
+                u32_at(self.types, place + 4)?,
+                u32_at(self.types, place + 8)?,
+            );
+            let (bits, width) = if owner.kind_flag {
+                (raw & 0x00ff_ffff, raw >> 24)
+            } else {
+                (raw, 0)
+            };
             if member_name == name {
                 return Ok((width == 0).then_some((bits, member_type)));
             }
@@ -186,7 +212,12 @@ impl<'a> Btf<'a> {
 
 /// Bytes that follow the common part of a type.
 fn body_len(found: &Type) -> Result<usize> {
-    let Type { name: _, kind: number, members, .. } = *found;
+    let Type {
+        name: _,
+        kind: number,
+        members,
+        ..
+    } = *found;
     Ok(match number {
         kind::INT | kind::VAR | kind::DECL_TAG => 4,
         kind::ARRAY => 12,

@@ -44,7 +44,10 @@ pub fn tick_rate(jiffies: u64, monotonic: Nanos) -> u64 {
 /// When something happened that the kernel stamped with the low word of its tick counter.
 #[must_use]
 pub fn tick_time(stamp: u32, jiffies: u64, at: Nanos, rate: u64) -> Nanos {
-    #[expect(clippy::cast_possible_truncation, reason = "the low word is what the kernel keeps")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the low word is what the kernel keeps"
+    )]
     let ago = (jiffies as u32).wrapping_sub(stamp);
     // A stamp of this very tick may be taken just after the counter was read.
     if ago > u32::MAX / 2 {
@@ -62,7 +65,11 @@ mod tests {
         for rate in [100, 250, 300, 1000] {
             for uptime in [3, 299, 301, 86_400, 40_000_000] {
                 let jiffies = (1u64 << 32) - 300 * rate + uptime * rate + 2;
-                assert_eq!(tick_rate(jiffies, uptime * SECOND), rate, "{rate} after {uptime} s");
+                assert_eq!(
+                    tick_rate(jiffies, uptime * SECOND),
+                    rate,
+                    "{rate} after {uptime} s"
+                );
             }
         }
     }

@@ -42,7 +42,11 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         // 4 MiB hold 40,000 events: over a second of the fastest connect storm that two cores make.
-        Self { ring_bytes: 4 << 20, measure: false, diagnostics: false }
+        Self {
+            ring_bytes: 4 << 20,
+            measure: false,
+            diagnostics: false,
+        }
     }
 }
 
@@ -82,8 +86,9 @@ impl Probes {
         let mut loaded = object::load(&databases, options)?;
         let mut missing: Vec<(&'static table::Probe, String)> = Vec::new();
         for probe in table::PROBES {
-            let outcome =
-                probe.load(&mut loaded.ebpf, &loaded.btf).and_then(|()| probe.attach(&mut loaded.ebpf));
+            let outcome = probe
+                .load(&mut loaded.ebpf, &loaded.btf)
+                .and_then(|()| probe.attach(&mut loaded.ebpf));
             match outcome {
                 Ok(()) => {}
                 Err(error) if probe.required => {
@@ -99,13 +104,21 @@ impl Probes {
             }
         }
         let mut ebpf = loaded.ebpf;
-        let logger = options.diagnostics.then(|| EbpfLogger::init(&mut ebpf)).transpose()?;
+        let logger = options
+            .diagnostics
+            .then(|| EbpfLogger::init(&mut ebpf))
+            .transpose()?;
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?;
         let mut translator = Translator::new(databases);
-        translator.follows_unix = !missing.iter().any(|(probe, _)| probe.hook_name().starts_with("sock_"));
+        translator.follows_unix = !missing
+            .iter()
+            .any(|(probe, _)| probe.hook_name().starts_with("sock_"));
         // Without it the summary has no run times; nothing else changes.
-        let stats = options.measure.then(|| enable_stats(Stats::RunTime).ok()).flatten();
+        let stats = options
+            .measure
+            .then(|| enable_stats(Stats::RunTime).ok())
+            .flatten();
         Ok(Self {
             ebpf,
             ring,
@@ -144,14 +157,24 @@ impl Probes {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
-        for (counter, cause) in
-            [(Counter::RingFull, Loss::RingFull), (Counter::ReadFault, Loss::ReadFault)]
-        {
+        for (counter, cause) in [
+            (Counter::RingFull, Loss::RingFull),
+            (Counter::ReadFault, Loss::ReadFault),
+        ] {
             let slot = counter as u32;
-            let total = self.counters.get(&slot, 0).context("can't read the loss counters")?.iter().sum();
+            let total = self
+                .counters
+                .get(&slot, 0)
+                .context("can't read the loss counters")?
+                .iter()
+                .sum();
             let known = &mut self.lost[slot as usize];
             if total > *known {
-                take(Event::Lost { at: clock::monotonic(), cause, count: total - *known });
+                take(Event::Lost {
+                    at: clock::monotonic(),
+                    cause,
+                    count: total - *known,
+                });
                 *known = total;
             }
         }
@@ -166,16 +189,26 @@ impl Probes {
     /// # Errors
     /// When the kernel refuses the walk.
     pub fn snapshot(&mut self) -> Result<Snapshot> {
-        let program = self.ebpf.program_mut("connleak_snapshot").context("no snapshot program")?;
+        let program = self
+            .ebpf
+            .program_mut("connleak_snapshot")
+            .context("no snapshot program")?;
         let program: &mut Iter = program.try_into()?;
-        let link = program.attach().context("can't start a walk over all descriptors")?;
+        let link = program
+            .attach()
+            .context("can't start a walk over all descriptors")?;
         let mut walk = program.take_link(link)?.into_file()?;
         self.rows.clear();
         let began = clock::monotonic();
-        walk.read_to_end(&mut self.rows).context("can't read the walk over all descriptors")?;
+        walk.read_to_end(&mut self.rows)
+            .context("can't read the walk over all descriptors")?;
         let ended = clock::monotonic();
         let observations = self.translator.rows(&self.rows);
-        Ok(Snapshot { began, ended, observations })
+        Ok(Snapshot {
+            began,
+            ended,
+            observations,
+        })
     }
 
     /// Servers' ends of unix connections, as of the last walk.
@@ -209,5 +242,6 @@ impl Probes {
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
-    ebpf.take_map(name).with_context(|| format!("the kernel object has no map {name}: this build is damaged"))
+    ebpf.take_map(name)
+        .with_context(|| format!("the kernel object has no map {name}: this build is damaged"))
 }

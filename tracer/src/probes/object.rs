@@ -12,8 +12,7 @@ use super::{Options, btf, offsets};
 use crate::server::Databases;
 
 /// Built by `cargo xtask ebpf` from `tracer-ebpf`, and committed, so that this crate needs stable Rust alone.
-static OBJECT: &[u8] =
-    aya::include_bytes_aligned!("../../../tracer-ebpf/object/connleak.bpf.o");
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../tracer-ebpf/object/connleak.bpf.o");
 
 /// The kernel's own type information.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -31,10 +30,11 @@ pub struct Loaded {
 /// # Errors
 /// When the kernel has no BTF, lacks a structure member, or refuses a map.
 pub fn load(databases: &Databases, options: Options) -> Result<Loaded> {
-    let data = fs::read(KERNEL_BTF)
-        .with_context(|| format!("can't read {KERNEL_BTF}: this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)"))?;
+    let data = fs::read(KERNEL_BTF).with_context(|| {
+        format!("can't read {KERNEL_BTF}: this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)")
+    })?;
     let offsets = offsets::resolve(&btf::Btf::parse(&data)?)?.words();
-    let btf = Btf::parse(&data, aya_endianness())?;
+    let btf = Btf::parse(&data, endianness())?;
     let ports = databases.port_bitmap();
     let prefixes = databases.prefixes();
     let only_servers = u32::from(!prefixes.is_empty());
@@ -52,7 +52,9 @@ pub fn load(databases: &Databases, options: Options) -> Result<Loaded> {
         .load(OBJECT)
         .context("the kernel refused connleak's maps or type information")?;
     if only_servers == 1 {
-        let map = ebpf.map_mut("SERVERS").context("the kernel object has no map SERVERS")?;
+        let map = ebpf
+            .map_mut("SERVERS")
+            .context("the kernel object has no map SERVERS")?;
         let mut servers: LpmTrie<_, [u8; 16], u8> = map.try_into()?;
         for (address, length) in prefixes {
             servers.insert(&Key::new(u32::from(length), address.octets()), 1, 0)?;
@@ -61,6 +63,10 @@ pub fn load(databases: &Databases, options: Options) -> Result<Loaded> {
     Ok(Loaded { ebpf, btf })
 }
 
-fn aya_endianness() -> object::Endianness {
-    if cfg!(target_endian = "little") { object::Endianness::Little } else { object::Endianness::Big }
+fn endianness() -> aya::Endianness {
+    if cfg!(target_endian = "little") {
+        aya::Endianness::Little
+    } else {
+        aya::Endianness::Big
+    }
 }

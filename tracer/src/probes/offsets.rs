@@ -24,7 +24,12 @@ const TABLE: &[Line] = &[
     (|o| &mut o.skc_daddr, "sock_common", "skc_daddr", Required),
     (|o| &mut o.skc_rcv_saddr, "sock_common", "skc_rcv_saddr", Required),
     (|o| &mut o.skc_v6_daddr, "sock_common", "skc_v6_daddr", Required),
-    (|o| &mut o.skc_v6_rcv_saddr, "sock_common", "skc_v6_rcv_saddr", Required),
+    (
+        |o| &mut o.skc_v6_rcv_saddr,
+        "sock_common",
+        "skc_v6_rcv_saddr",
+        Required,
+    ),
     (|o| &mut o.skc_net, "sock_common", "skc_net", Required),
     (|o| &mut o.net_inum, "net", "ns.inum", Required),
     (|o| &mut o.sk_shutdown, "sock", "sk_shutdown", Required),
@@ -33,12 +38,32 @@ const TABLE: &[Line] = &[
     (|o| &mut o.sk_type, "sock", "sk_type", Required),
     (|o| &mut o.sk_protocol, "sock", "sk_protocol", Required),
     (|o| &mut o.tcp_bytes_sent, "tcp_sock", "bytes_sent", Required),
-    (|o| &mut o.tcp_bytes_retrans, "tcp_sock", "bytes_retrans", Optional),
-    (|o| &mut o.tcp_bytes_received, "tcp_sock", "bytes_received", Required),
-    (|o| &mut o.tcp_data_segs_out, "tcp_sock", "data_segs_out", Required),
+    (
+        |o| &mut o.tcp_bytes_retrans,
+        "tcp_sock",
+        "bytes_retrans",
+        Optional,
+    ),
+    (
+        |o| &mut o.tcp_bytes_received,
+        "tcp_sock",
+        "bytes_received",
+        Required,
+    ),
+    (
+        |o| &mut o.tcp_data_segs_out,
+        "tcp_sock",
+        "data_segs_out",
+        Required,
+    ),
     (|o| &mut o.tcp_data_segs_in, "tcp_sock", "data_segs_in", Required),
     (|o| &mut o.tcp_lsndtime, "tcp_sock", "lsndtime", Required),
-    (|o| &mut o.icsk_lrcvtime, "inet_connection_sock", "icsk_ack.lrcvtime", Required),
+    (
+        |o| &mut o.icsk_lrcvtime,
+        "inet_connection_sock",
+        "icsk_ack.lrcvtime",
+        Required,
+    ),
     (|o| &mut o.tcp_write_seq, "tcp_sock", "write_seq", Required),
     (|o| &mut o.tcp_snd_una, "tcp_sock", "snd_una", Required),
     (|o| &mut o.tcp_rcv_nxt, "tcp_sock", "rcv_nxt", Required),
@@ -51,7 +76,12 @@ const TABLE: &[Line] = &[
     (|o| &mut o.socket_inode, "socket_alloc", "vfs_inode", Required),
     (|o| &mut o.inode_ino, "inode", "i_ino", Required),
     (|o| &mut o.task_tgid, "task_struct", "tgid", Required),
-    (|o| &mut o.task_group_leader, "task_struct", "group_leader", Required),
+    (
+        |o| &mut o.task_group_leader,
+        "task_struct",
+        "group_leader",
+        Required,
+    ),
     (|o| &mut o.task_start, "task_struct", "start_boottime", Required),
     (|o| &mut o.task_comm, "task_struct", "comm", Required),
 ];
@@ -62,9 +92,16 @@ const TABLE: &[Line] = &[
 /// Names the required members that this kernel lacks, or says what is wrong with its BTF.
 pub fn resolve(btf: &Btf<'_>) -> Result<Offsets> {
     // The casts that the programs make: a `struct tcp_sock *` is also each of the structures it begins with.
-    for (outer, inner) in [("sock", "__sk_common"), ("inet_sock", "sk"), ("tcp_sock", "inet_conn"), ("unix_sock", "sk")] {
+    for (outer, inner) in [
+        ("sock", "__sk_common"),
+        ("inet_sock", "sk"),
+        ("tcp_sock", "inet_conn"),
+        ("unix_sock", "sk"),
+    ] {
         if btf.offset(outer, inner)?.is_some_and(|offset| offset != 0) {
-            bail!("this kernel's struct {outer} does not begin with {inner}: connleak does not know its layout");
+            bail!(
+                "this kernel's struct {outer} does not begin with {inner}: connleak does not know its layout"
+            );
         }
     }
     let mut offsets = Offsets::UNRESOLVED;
@@ -85,7 +122,12 @@ pub fn resolve(btf: &Btf<'_>) -> Result<Offsets> {
 /// Whether unix-domain sockets can be read.
 #[must_use]
 pub fn has_unix(offsets: &Offsets) -> bool {
-    [offsets.unix_addr, offsets.unix_peer, offsets.unix_address_len, offsets.unix_address_name]
-        .iter()
-        .all(|&offset| offset != ABSENT)
+    [
+        offsets.unix_addr,
+        offsets.unix_peer,
+        offsets.unix_address_len,
+        offsets.unix_address_name,
+    ]
+    .iter()
+    .all(|&offset| offset != ABSENT)
 }

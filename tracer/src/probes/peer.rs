@@ -34,7 +34,11 @@ const SCHED_HEAD: usize = 1024;
 /// processes or threads tell.
 pub fn date(snapshot: &mut Snapshot, ends: &[ServerEnd], known: impl Fn(Cookie) -> bool) {
     let undated = |place: &Place| matches!(place, Place::Unix(_));
-    if !snapshot.observations.iter().any(|row| undated(&row.server.place) && !known(row.cookie)) {
+    if !snapshot
+        .observations
+        .iter()
+        .any(|row| undated(&row.server.place) && !known(row.cookie))
+    {
         return;
     }
     let by_client: HashMap<Cookie, ServerEnd> = ends.iter().map(|end| (end.client, *end)).collect();
@@ -48,12 +52,18 @@ pub fn date(snapshot: &mut Snapshot, ends: &[ServerEnd], known: impl Fn(Cookie) 
         if !undated(&row.server.place) || row.traffic.last_received.is_some() || known(row.cookie) {
             continue;
         }
-        let Some(end) = by_client.get(&row.cookie) else { continue };
+        let Some(end) = by_client.get(&row.cookie) else {
+            continue;
+        };
         let task = if per_process.get(&end.pid) == Some(&1) {
             PathBuf::from(format!("/proc/{}", end.pid))
         } else {
-            let serving = threads.entry(end.pid).or_insert_with(|| threads_by_descriptor(end.pid));
-            let Some(task) = serving.get(&end.fd) else { continue };
+            let serving = threads
+                .entry(end.pid)
+                .or_insert_with(|| threads_by_descriptor(end.pid));
+            let Some(task) = serving.get(&end.fd) else {
+                continue;
+            };
             task.clone()
         };
         if let Some(ran) = last_run(&task) {
@@ -83,19 +93,30 @@ fn parse_exec_start(text: &str) -> Option<Nanos> {
     let value = line.rsplit(':').next()?.trim();
     let (millis, fraction) = value.split_once('.')?;
     let nanos: u64 = format!("{fraction:0<6}").get(..6)?.parse().ok()?;
-    millis.parse::<u64>().ok()?.checked_mul(SECOND / 1000)?.checked_add(nanos)
+    millis
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(SECOND / 1000)?
+        .checked_add(nanos)
 }
 
 /// The threads of a server that wait for one descriptor each, by that descriptor.
 fn threads_by_descriptor(pid: u32) -> HashMap<u32, PathBuf> {
-    let Ok(memory) = fs::File::open(format!("/proc/{pid}/mem")) else { return HashMap::new() };
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return HashMap::new() };
+    let Ok(memory) = fs::File::open(format!("/proc/{pid}/mem")) else {
+        return HashMap::new();
+    };
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return HashMap::new();
+    };
     tasks
         .flatten()
         .take(MAX_THREADS)
         .filter_map(|task| {
             let call = fs::read_to_string(task.path().join("syscall")).ok()?;
-            Some((waits_for(&call, |address| read_word(&memory, address))?, task.path()))
+            Some((
+                waits_for(&call, |address| read_word(&memory, address))?,
+                task.path(),
+            ))
         })
         .collect()
 }
@@ -115,7 +136,9 @@ fn waits_for(call: &str, word: impl Fn(u64) -> Option<u32>) -> Option<u32> {
         // `struct pollfd` begins with the descriptor. More than one, and it is no connection's own thread.
         return if second == 1 { word(first) } else { None };
     }
-    [libc::SYS_recvfrom, libc::SYS_read].contains(&number).then(|| u32::try_from(first).ok())?
+    [libc::SYS_recvfrom, libc::SYS_read]
+        .contains(&number)
+        .then(|| u32::try_from(first).ok())?
 }
 
 fn read_word(memory: &fs::File, address: u64) -> Option<u32> {
@@ -132,7 +155,12 @@ mod tests {
     fn the_schedulers_time_is_read_to_the_nanosecond() {
         let text = "psql (7, #threads: 1)\n---\nse.exec_start       :     492992.329497\nse.vruntime : 1.0\n";
         assert_eq!(parse_exec_start(text), Some(492_992_329_497));
-        for wrong in ["", "se.exec_start", "se.exec_start : x.y", "se.exec_start : 99999999999999999999.0"] {
+        for wrong in [
+            "",
+            "se.exec_start",
+            "se.exec_start : x.y",
+            "se.exec_start : 99999999999999999999.0",
+        ] {
             assert_eq!(parse_exec_start(wrong), None, "{wrong:?}");
         }
     }
@@ -141,9 +169,22 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     fn a_blocked_thread_tells_its_descriptor() {
         let word = |address| (address == 0x7f00).then_some(42);
-        assert_eq!(waits_for("7 0x7f00 0x1 0x1388 0x0 0x0 0x0 0x7ffc 0x7fba", word), Some(42));
-        assert_eq!(waits_for("45 0x2a 0x1 0x2 0x0 0x0 0x0 0x7ffc 0x7fba", word), Some(42));
-        for none in ["running", "", "7 0x7f00 0x2 0x0", "232 0x4 0x7f00 0x1", "7 zz", "-1 0x0 0x0"] {
+        assert_eq!(
+            waits_for("7 0x7f00 0x1 0x1388 0x0 0x0 0x0 0x7ffc 0x7fba", word),
+            Some(42)
+        );
+        assert_eq!(
+            waits_for("45 0x2a 0x1 0x2 0x0 0x0 0x0 0x7ffc 0x7fba", word),
+            Some(42)
+        );
+        for none in [
+            "running",
+            "",
+            "7 0x7f00 0x2 0x0",
+            "232 0x4 0x7f00 0x1",
+            "7 zz",
+            "-1 0x0 0x0",
+        ] {
             assert_eq!(waits_for(none, word), None, "{none:?}");
         }
     }

@@ -16,10 +16,26 @@ pub struct Capability {
 
 /// All of them; root has them.
 pub const CAPABILITIES: &[Capability] = &[
-    Capability { bit: 39, name: "CAP_BPF", purpose: "load the kernel programs" },
-    Capability { bit: 38, name: "CAP_PERFMON", purpose: "attach them to tracepoints" },
-    Capability { bit: 19, name: "CAP_SYS_PTRACE", purpose: "read other users' /proc entries" },
-    Capability { bit: 12, name: "CAP_NET_ADMIN", purpose: "read sockets of all network namespaces" },
+    Capability {
+        bit: 39,
+        name: "CAP_BPF",
+        purpose: "load the kernel programs",
+    },
+    Capability {
+        bit: 38,
+        name: "CAP_PERFMON",
+        purpose: "attach them to tracepoints",
+    },
+    Capability {
+        bit: 19,
+        name: "CAP_SYS_PTRACE",
+        purpose: "read other users' /proc entries",
+    },
+    Capability {
+        bit: 12,
+        name: "CAP_NET_ADMIN",
+        purpose: "read sockets of all network namespaces",
+    },
 ];
 
 /// `CAP_SYS_ADMIN`, which includes `CAP_BPF` and `CAP_PERFMON`.
@@ -46,11 +62,17 @@ pub fn lacking(mask: u64) -> Vec<&'static Capability> {
 /// Why connleak can't run with these privileges, in one line; `None` when it can.
 #[must_use]
 pub fn refusal() -> Option<String> {
-    let names: Vec<&str> = lacking(effective()?).iter().map(|capability| capability.name).collect();
+    let names: Vec<&str> = lacking(effective()?)
+        .iter()
+        .map(|capability| capability.name)
+        .collect();
     if names.is_empty() {
         return None;
     }
-    Some(format!("this needs root, or the missing {}: try 'sudo connleak …'", names.join(", ")))
+    Some(format!(
+        "this needs root, or the missing {}: try 'sudo connleak …'",
+        names.join(", ")
+    ))
 }
 
 /// Whether the kernel describes its own types.
@@ -66,8 +88,17 @@ mod tests {
     #[test]
     fn what_is_lacking_is_named() {
         assert!(lacking(u64::MAX).is_empty());
-        let names = |mask| lacking(mask).iter().map(|capability| capability.name).collect::<Vec<_>>();
-        assert_eq!(names(!(1 << 39)), [] as [&str; 0], "CAP_SYS_ADMIN includes CAP_BPF");
+        let names = |mask| {
+            lacking(mask)
+                .iter()
+                .map(|capability| capability.name)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            names(!(1 << 39)),
+            [] as [&str; 0],
+            "CAP_SYS_ADMIN includes CAP_BPF"
+        );
         assert_eq!(names(!(1 << 39 | 1 << 21)), ["CAP_BPF"]);
         assert_eq!(names(0).len(), CAPABILITIES.len());
     }

@@ -101,7 +101,9 @@ impl Probe {
     pub fn load(&self, ebpf: &mut Ebpf, btf: &Btf) -> Result<(), ProgramError> {
         let program = ebpf
             .program_mut(self.program)
-            .ok_or_else(|| ProgramError::InvalidName { name: self.program.to_owned() })?;
+            .ok_or_else(|| ProgramError::InvalidName {
+                name: self.program.to_owned(),
+            })?;
         match self.hook {
             Hook::BtfTracepoint(name) => {
                 let program: &mut BtfTracePoint = program.try_into()?;

@@ -7,8 +7,8 @@ use std::{
 };
 
 use connleak_ebpf::{
-    self as abi, Connect as ConnectRecord, Flow, KIND_CONNECT, KIND_DESTROY, KIND_STATE, ROW_LISTENER, ROW_TCP,
-    ROW_UNIX, Record as _, Row, SEND_SHUTDOWN, Transition, UnixRow, tcp,
+    self as abi, Connect as ConnectRecord, Flow, KIND_CONNECT, KIND_DESTROY, KIND_STATE, ROW_LISTENER,
+    ROW_TCP, ROW_UNIX, Record as _, Row, SEND_SHUTDOWN, Transition, UnixRow, tcp,
 };
 
 use super::{clock, peer::ServerEnd};
@@ -35,7 +35,13 @@ pub(super) struct Translator {
 
 impl Translator {
     pub(super) fn new(databases: Databases) -> Self {
-        Self { databases, servers: HashMap::new(), tick_rate: None, follows_unix: false, unix_servers: Vec::new() }
+        Self {
+            databases,
+            servers: HashMap::new(),
+            tick_rate: None,
+            follows_unix: false,
+            unix_servers: Vec::new(),
+        }
     }
 
     /// Translates a record of the ring buffer; `None` when it is not about a database.
@@ -87,30 +93,47 @@ impl Translator {
         let mut observations: Vec<Observation> =
             tcp_rows.iter().filter_map(|row| self.tcp_row(row)).collect();
         self.note_unix_servers(&unix_rows);
-        observations.extend(unix_rows.iter().filter(|row| row.client == 1).filter_map(|row| self.unix_row(row)));
+        observations.extend(
+            unix_rows
+                .iter()
+                .filter(|row| row.client == 1)
+                .filter_map(|row| self.unix_row(row)),
+        );
         observations
     }
 
     fn note_unix_servers(&mut self, rows: &[UnixRow]) {
-        let clients: HashMap<u64, Cookie> =
-            rows.iter().filter(|row| row.client == 1).map(|row| (row.peer_inode, Cookie(row.cookie))).collect();
+        let clients: HashMap<u64, Cookie> = rows
+            .iter()
+            .filter(|row| row.client == 1)
+            .map(|row| (row.peer_inode, Cookie(row.cookie)))
+            .collect();
         self.unix_servers = rows
             .iter()
             .filter(|row| row.client == 0)
             .filter_map(|row| {
-                Some(ServerEnd { client: *clients.get(&row.inode)?, pid: row.pid, fd: row.fd })
+                Some(ServerEnd {
+                    client: *clients.get(&row.inode)?,
+                    pid: row.pid,
+                    fd: row.fd,
+                })
             })
             .collect();
     }
 
     fn tcp_row(&mut self, row: &Row) -> Option<Observation> {
         let server = self.tcp_server(&row.flow)?;
-        let rate = *self.tick_rate.get_or_insert_with(|| clock::tick_rate(row.jiffies, row.at));
+        let rate = *self
+            .tick_rate
+            .get_or_insert_with(|| clock::tick_rate(row.jiffies, row.at));
         let time = |stamp| Some(clock::tick_time(stamp, row.jiffies, row.at, rate));
         Some(Observation {
             at: row.at,
             cookie: Cookie(row.cookie),
-            holder: Holder { process: ProcessId::from_kernel(row.pid, row.process_start), fd: row.fd },
+            holder: Holder {
+                process: ProcessId::from_kernel(row.pid, row.process_start),
+                fd: row.fd,
+            },
             server,
             client: client(&row.flow),
             netns: row.flow.netns,
@@ -136,13 +159,20 @@ impl Translator {
         Some(Observation {
             at: row.at,
             cookie: Cookie(row.cookie),
-            holder: Holder { process: ProcessId::from_kernel(row.pid, row.process_start), fd: row.fd },
+            holder: Holder {
+                process: ProcessId::from_kernel(row.pid, row.process_start),
+                fd: row.fd,
+            },
             server,
             client: None,
             netns: 0,
             inode: row.inode,
             // The server's close shuts down both directions of the client's end (`unix_release_sock`).
-            state: if row.shutdown & BOTH == BOTH { State::PeerClosed } else { State::Established },
+            state: if row.shutdown & BOTH == BOTH {
+                State::PeerClosed
+            } else {
+                State::Established
+            },
             traffic: Traffic {
                 last_sent: seen(row.activity.last_sent),
                 last_received: seen(row.activity.last_received),
@@ -158,7 +188,10 @@ impl Translator {
     }
 
     fn tcp_server(&mut self, flow: &Flow) -> Option<Arc<Server>> {
-        self.server(Place::Tcp(SocketAddr::new(canonical(flow.remote), flow.remote_port)))
+        self.server(Place::Tcp(SocketAddr::new(
+            canonical(flow.remote),
+            flow.remote_port,
+        )))
     }
 
     fn server(&mut self, place: Place) -> Option<Arc<Server>> {
@@ -171,7 +204,12 @@ impl Translator {
             Place::Tcp(address) => self.databases.system_of_tcp(address.ip(), address.port()),
             Place::Unix(path) => self.databases.system_of_unix(path),
         };
-        let server = system.map(|system| Arc::new(Server { system, place: place.clone() }));
+        let server = system.map(|system| {
+            Arc::new(Server {
+                system,
+                place: place.clone(),
+            })
+        });
         if self.servers.len() >= KEEP {
             self.servers.clear();
         }

@@ -12,7 +12,8 @@ use crate::{event::State, ledger::Connection};
 
 pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let since = |connection: &Connection| {
-        view.now.saturating_sub(connection.peer_closed_at.unwrap_or(connection.first_seen))
+        view.now
+            .saturating_sub(connection.peer_closed_at.unwrap_or(connection.first_seen))
     };
     let sockets: Vec<&Connection> = view
         .connections
@@ -24,11 +25,19 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         .collect();
     let longest = sockets.iter().map(|socket| since(socket)).max()?;
     // What was closed before attach has been so for at most as long as it has been silent.
-    let silent = sockets.iter().filter_map(|socket| view.silent(socket)).max().unwrap_or(0);
+    let silent = sockets
+        .iter()
+        .filter_map(|socket| view.silent(socket))
+        .max()
+        .unwrap_or(0);
     let certain = longest >= policy.idle || policy.single_look && silent >= policy.idle;
     Some(Claim {
         kind: Kind::CloseWait,
-        confidence: if certain { Confidence::Certain } else { Confidence::Likely },
+        confidence: if certain {
+            Confidence::Certain
+        } else {
+            Confidence::Likely
+        },
         because: vec!["the server's end is closed, the descriptors are still held".to_owned()],
         but: Vec::new(),
         sockets,

@@ -137,7 +137,11 @@ impl Finding {
             confidence: claim.confidence,
             process: key.process,
             server: Arc::clone(&key.server),
-            opened_before_attach: claim.sockets.iter().filter(|socket| socket.opened_at.is_none()).count(),
+            opened_before_attach: claim
+                .sockets
+                .iter()
+                .filter(|socket| socket.opened_at.is_none())
+                .count(),
             sockets,
             open: view.connections.len() as u64,
             opened: view.group.opened_total(),
@@ -163,7 +167,11 @@ impl Finding {
     /// How often the most passed-over socket was passed over.
     #[must_use]
     pub fn passed_over_max(&self) -> u64 {
-        self.sockets.iter().map(|socket| socket.passed_over).max().unwrap_or(0)
+        self.sockets
+            .iter()
+            .map(|socket| socket.passed_over)
+            .max()
+            .unwrap_or(0)
     }
 
     /// The finding's sockets by cookie.
@@ -183,14 +191,18 @@ fn identify(kind: Kind, key: &GroupKey) -> FindingId {
         key.server.system,
         key.server.place
     );
-    FindingId(text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)))
+    FindingId(text.bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    }))
 }
 
 /// Sockets a minute: each counts from when it was opened, or, where that was not seen, was last used.
 fn growth(sockets: &[&Connection]) -> Option<f64> {
     let moment = |connection: &&Connection| connection.opened_at.or(connection.last_activity());
-    let (first, last) =
-        (sockets.iter().filter_map(moment).min()?, sockets.iter().filter_map(moment).max()?);
+    let (first, last) = (
+        sockets.iter().filter_map(moment).min()?,
+        sockets.iter().filter_map(moment).max()?,
+    );
     // A rate from two points a moment apart would be a wild guess.
     let span = last - first;
     (sockets.len() >= 3 && span >= SECOND / 4)

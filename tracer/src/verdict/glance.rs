@@ -46,9 +46,15 @@ pub(super) fn claim<'a>(view: &View<'a>, _policy: &Policy) -> Option<Claim<'a>> 
     if count < FEW {
         return None;
     }
-    let moments: Vec<Nanos> = sockets.iter().filter_map(|socket| socket.last_activity()).collect();
+    let moments: Vec<Nanos> = sockets
+        .iter()
+        .filter_map(|socket| socket.last_activity())
+        .collect();
     let spread = moments.last()? - moments.first()?;
-    let distinct = 1 + moments.windows(2).filter(|pair| pair[1] - pair[0] > MOMENT).count();
+    let distinct = 1 + moments
+        .windows(2)
+        .filter(|pair| pair[1] - pair[0] > MOMENT)
+        .count();
     let staggered = spread >= SPREAD && distinct >= FEW && distinct * 5 >= count * 3;
     let order = in_order(&sockets, |socket| Some(u64::from(socket.holders.first()?.fd)))
         .max(in_order(&sockets, |socket| socket.inode));
@@ -63,7 +69,9 @@ pub(super) fn claim<'a>(view: &View<'a>, _policy: &Policy) -> Option<Claim<'a>> 
         .any(|connection| connection.last_activity().is_some_and(|at| at >= attached_at));
     let mut sends: Vec<u32> = sockets.iter().filter_map(|socket| socket.traffic.sends).collect();
     sends.sort_unstable();
-    let used_once = sends.get(sends.len() / 2).is_none_or(|&median| median <= USED_ONCE);
+    let used_once = sends
+        .get(sends.len() / 2)
+        .is_none_or(|&median| median <= USED_ONCE);
     let since_last = view.now - moments.last()?;
     let recent = since_last <= RECENT.max(spread);
 
@@ -81,15 +89,18 @@ pub(super) fn claim<'a>(view: &View<'a>, _policy: &Policy) -> Option<Claim<'a>> 
     if !enough {
         but.push("they are few".to_owned());
     }
-    let confidence =
-        if enough && used_once && !used_again { Confidence::Likely } else { Confidence::Suspect };
+    let confidence = if enough && used_once && !used_again {
+        Confidence::Likely
+    } else {
+        Confidence::Suspect
+    };
     Some(Claim {
         kind: Kind::Leak,
         confidence,
         sockets,
-        because: vec![
-            format!("silent since {distinct} different moments, in the order in which they were opened"),
-        ],
+        because: vec![format!(
+            "silent since {distinct} different moments, in the order in which they were opened"
+        )],
         but,
     })
 }
@@ -104,5 +115,9 @@ fn in_order(sockets: &[&Connection], number: impl Fn(&Connection) -> Option<u64>
             agree += u32::from(first < second);
         }
     }
-    if pairs == 0 { 0.0 } else { f64::from(agree) / f64::from(pairs) }
+    if pairs == 0 {
+        0.0
+    } else {
+        f64::from(agree) / f64::from(pairs)
+    }
 }

@@ -23,14 +23,19 @@ use crate::{event::Nanos, ledger::Connection};
 const LINKS: usize = 3;
 
 pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
-    let mut sockets: Vec<&Connection> =
-        view.silent_for(policy.idle).filter(|connection| view.passed_over(connection) > 0).collect();
+    let mut sockets: Vec<&Connection> = view
+        .silent_for(policy.idle)
+        .filter(|connection| view.passed_over(connection) > 0)
+        .collect();
     let links = chain(&sockets);
     let began = links.first()?.opened_at?;
     if links.len() < LINKS {
         return None;
     }
-    let (opened, closed) = (view.group.opens_after(began - 1), view.group.closes_after(began - 1));
+    let (opened, closed) = (
+        view.group.opens_after(began - 1),
+        view.group.closes_after(began - 1),
+    );
     let rise = opened.saturating_sub(closed);
     if (rise as usize) < LINKS {
         return None;
@@ -43,9 +48,16 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     }
     Some(Claim {
         kind: Kind::Leak,
-        confidence: if lost { Confidence::Likely } else { Confidence::Certain },
+        confidence: if lost {
+            Confidence::Likely
+        } else {
+            Confidence::Certain
+        },
         because: vec![
-            format!("{} of them were each opened after the one before had fallen silent", links.len()),
+            format!(
+                "{} of them were each opened after the one before had fallen silent",
+                links.len()
+            ),
             format!("{opened} opened and {closed} closed in that time"),
         ],
         sockets,

@@ -48,13 +48,26 @@ impl Policy {
 pub fn judge(ledger: &Ledger, now: Nanos, policy: &Policy) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (key, group, connections) in ledger.groups() {
-        let view = View { group, connections, now, ledger };
+        let view = View {
+            group,
+            connections,
+            now,
+            ledger,
+        };
         let leak = leak::claim(&view, policy).or_else(|| glance::claim(&view, policy));
-        let claims = [leak, close_wait::claim(&view, policy), never_used::claim(&view, policy)];
-        findings.extend(claims.into_iter().flatten().map(|claim| Finding::new(key, &view, claim)));
+        let claims = [
+            leak,
+            close_wait::claim(&view, policy),
+            never_used::claim(&view, policy),
+        ];
+        findings.extend(
+            claims
+                .into_iter()
+                .flatten()
+                .map(|claim| Finding::new(key, &view, claim)),
+        );
     }
-    findings.sort_by(|a, b| {
-        (b.confidence, b.sockets.len(), &a.id).cmp(&(a.confidence, a.sockets.len(), &b.id))
-    });
+    findings
+        .sort_by(|a, b| (b.confidence, b.sockets.len(), &a.id).cmp(&(a.confidence, a.sockets.len(), &b.id)));
     findings
 }

@@ -10,9 +10,15 @@ use super::{Confidence, Kind, Policy, finding::Claim, view::View};
 use crate::{event::SECOND, ledger::Connection};
 
 pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
-    let least = if policy.single_look { SECOND.min(policy.idle) } else { policy.soon() };
-    let sockets: Vec<&Connection> =
-        view.silent_for(least).filter(|connection| connection.never_sent() == Some(true)).collect();
+    let least = if policy.single_look {
+        SECOND.min(policy.idle)
+    } else {
+        policy.soon()
+    };
+    let sockets: Vec<&Connection> = view
+        .silent_for(least)
+        .filter(|connection| connection.never_sent() == Some(true))
+        .collect();
     let longest = sockets.iter().filter_map(|socket| view.silent(socket)).max()?;
     let confidence = if longest >= policy.idle {
         Confidence::Certain

@@ -79,21 +79,32 @@ impl Tracker {
     /// Compares the claims of this moment with what was told before.
     pub fn step(&mut self, ledger: &Ledger, now: Nanos, findings: Vec<Finding>) -> Vec<News> {
         let mut news = Vec::new();
-        let mut current: BTreeMap<FindingId, Finding> =
-            findings.into_iter().map(|finding| (finding.id, finding)).collect();
+        let mut current: BTreeMap<FindingId, Finding> = findings
+            .into_iter()
+            .map(|finding| (finding.id, finding))
+            .collect();
         self.active.retain(|id, told| {
             if let Some(finding) = current.remove(id) {
                 update(told, finding, now, &mut news);
                 return true;
             }
-            let Some(resolution) = retracted(&told.finding, ledger) else { return true };
+            let Some(resolution) = retracted(&told.finding, ledger) else {
+                return true;
+            };
             news.push(News::Resolved(Box::new(told.finding.clone()), resolution));
             false
         });
         for (id, finding) in current {
             news.push(News::Finding(Box::new(finding.clone()), Status::New));
             let sockets = finding.sockets.len();
-            self.active.insert(id, Told { finding, at: now, sockets });
+            self.active.insert(
+                id,
+                Told {
+                    finding,
+                    at: now,
+                    sockets,
+                },
+            );
         }
         news
     }
@@ -115,14 +126,19 @@ fn update(told: &mut Told, finding: Finding, now: Nanos, news: &mut Vec<News>) {
     }
     // A claim at a weaker moment does not take back what was seen.
     let confidence = finding.confidence.max(told.finding.confidence);
-    told.finding = Finding { confidence, ..finding };
+    told.finding = Finding {
+        confidence,
+        ..finding
+    };
 }
 
 /// Why a finding that is no longer claimed is to be taken back; `None` while most of its sockets are as they were.
 fn retracted(finding: &Finding, ledger: &Ledger) -> Option<Resolution> {
     let (mut same, mut used) = (0, 0);
     for evidence in &finding.sockets {
-        let Some(now) = ledger.connection(evidence.connection.cookie) else { continue };
+        let Some(now) = ledger.connection(evidence.connection.cookie) else {
+            continue;
+        };
         if now.last_activity() > evidence.connection.last_activity() || now.state == State::Closing {
             used += 1;
         } else {

@@ -29,7 +29,9 @@ impl<'a> View<'a> {
 
     /// How often this process opened another connection to the server while this one was silent.
     pub fn passed_over(&self, connection: &Connection) -> u64 {
-        connection.last_activity().map_or(0, |at| self.group.opens_after(at + GRACE))
+        connection
+            .last_activity()
+            .map_or(0, |at| self.group.opens_after(at + GRACE))
     }
 
     /// Open on both sides, answered, and silent for at least this long.
