@@ -1,0 +1,109 @@
+//! Running `connleak` to its end, and what came out of it.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Output},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::lines;
+
+/// What one run of `connleak` left.
+pub struct Outcome {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its data, as text.
+    pub stdout: String,
+    /// Its messages.
+    pub stderr: String,
+    /// Its wall time, to be printed; nothing is asserted about durations.
+    pub elapsed: Duration,
+}
+
+impl Outcome {
+    /// The exit code; none after a signal.
+    #[must_use]
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    /// The data as JSON Lines: a line that is not JSON is an error.
+    pub fn lines(&self) -> Result<Vec<Value>> {
+        self.stdout.lines().map(lines::parse).collect()
+    }
+
+    /// Everything about this run, for the message of a failed assertion.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        format!(
+            "{}\n--- stdout\n{}--- stderr\n{}",
+            self.status, self.stdout, self.stderr
+        )
+    }
+}
+
+/// The binary under test: `CONNLEAK_BIN`, else the newest build of this workspace.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("CONNLEAK_BIN") {
+        return Ok(path.into());
+    }
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
+    let builds = ["release", "debug"].map(|profile| target.join(profile).join("connleak"));
+    let built = |path: &PathBuf| fs::metadata(path).and_then(|data| data.modified()).ok();
+    let newest = builds
+        .into_iter()
+        .filter_map(|path| Some((built(&path)?, path)))
+        .max();
+    let (_, path) = newest.with_context(|| format!("no connleak in {}: build it first", target.display()))?;
+    Ok(path)
+}
+
+/// The root of the workspace.
+#[must_use]
+pub fn workspace() -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests).to_path_buf()
+}
+
+/// `connleak ARGS`, not started yet.
+pub fn command<S: AsRef<str>>(args: impl IntoIterator<Item = S>) -> Result<Command> {
+    let mut command = Command::new(binary()?);
+    for arg in args {
+        command.arg(arg.as_ref());
+    }
+    Ok(command)
+}
+
+/// Runs `connleak ARGS` to its end.
+pub fn run<S: AsRef<str>>(args: impl IntoIterator<Item = S>) -> Result<Outcome> {
+    run_command(&mut command(args)?)
+}
+
+/// Runs `connleak scan -o json ARGS` to its end.
+pub fn scan<S: AsRef<str>>(args: impl IntoIterator<Item = S>) -> Result<Outcome> {
+    let mut command = command(["scan", "-o", "json"])?;
+    for arg in args {
+        command.arg(arg.as_ref());
+    }
+    run_command(&mut command)
+}
+
+/// Runs a prepared command to its end.
+pub fn run_command(command: &mut Command) -> Result<Outcome> {
+    let start = Instant::now();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().with_context(|| format!("run {command:?}"))?;
+    Ok(Outcome {
+        status,
+        stdout: String::from_utf8(stdout).context("stdout")?,
+        stderr: String::from_utf8(stderr).context("stderr")?,
+        elapsed: start.elapsed(),
+    })
+}
