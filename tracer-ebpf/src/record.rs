@@ -69,7 +69,7 @@ pub struct Transition {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Connect {
-    /// CLOSE → SYN_SENT.
+    /// CLOSE → `SYN_SENT`.
     pub transition: Transition,
     /// When the process started, nanoseconds since boot (`CLOCK_BOOTTIME`).
     pub process_start: u64,

@@ -34,7 +34,7 @@ pub struct Filter {
     /// A port that is a database's, beside the well-known ones: 6000=postgresql
     #[arg(long, value_name = "PORT=DB", value_delimiter = ',', num_args = 1..)]
     pub port: Vec<PortRule>,
-    /// Only this server or network; with a port, that port is a database's: 10.0.0.5, 10.0.0.0/8, [::1]:6000
+    /// Only this server or network; with a port, that port is a database's: 10.0.0.5, 10.0.0.0/8, [`::1`]:6000
     #[arg(long, value_name = "ADDR[/LEN][:PORT]", value_delimiter = ',', num_args = 1..)]
     pub server: Vec<ServerRule>,
     /// Every outgoing TCP connection, whatever its port

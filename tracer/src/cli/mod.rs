@@ -83,8 +83,8 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<u8> {
     let diagnostics = cli.verbose > 0;
     match cli.command {
-        Command::Scan(args) => scan::run(args, diagnostics),
-        Command::Watch(args) => watch::run(args, diagnostics),
+        Command::Scan(args) => scan::run(&args, diagnostics),
+        Command::Watch(args) => watch::run(&args, diagnostics),
         Command::Demo(args) => demo::run(&args),
         Command::Doctor => doctor::run(),
         Command::DemoServer => demo::server(),

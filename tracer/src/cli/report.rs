@@ -8,8 +8,8 @@ use nix::sys::resource::{UsageWho, getrusage};
 use super::args::Format;
 use crate::{
     agent::Agent,
-    event::{Cause, Nanos},
-    ledger::{Connection, GroupKey},
+    event::Nanos,
+    ledger::{Connection, GroupKey, Ledger, Outcome},
     output::{
         json::{Line, Stamps, Summary},
         sink::{self, LogFile, Reader},
@@ -139,42 +139,54 @@ impl Report {
         ))
     }
 
-    /// One connection: a `socket` of a scan, or what became of it in a watch.
+    /// One connection of a scan.
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn connection(
+    pub fn socket(&mut self, agent: &mut Agent, connection: &Connection) -> Result<()> {
+        let process = Agent::process_of(&mut agent.owners, connection);
+        self.line(&Line::socket(
+            agent.stamps,
+            agent.now(),
+            "socket",
+            connection,
+            None,
+            &process,
+        ))
+    }
+
+    /// What became of a connection.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn outcome(
         &mut self,
         stamps: Stamps,
-        at: Nanos,
-        event: &'static str,
-        connection: &Connection,
-        passed_over: u64,
-        cause: Option<Cause>,
         owners: &mut Owners,
+        ledger: &Ledger,
+        outcome: &Outcome,
     ) -> Result<()> {
+        let (event, connection, cause) = match outcome {
+            Outcome::Quiet => return Ok(()),
+            Outcome::Opened(cookie) => match ledger.connection(*cookie) {
+                Some(connection) => ("open", connection, None),
+                None => return Ok(()),
+            },
+            Outcome::Failed(connection) => ("failed", &**connection, None),
+            Outcome::Closed(connection, cause) => ("close", &**connection, Some(*cause)),
+        };
+        let at = connection.changed_at;
         let process = Agent::process_of(owners, connection);
-        self.line(&Line::socket(
-            stamps,
-            at,
-            event,
-            connection,
-            passed_over,
-            cause,
-            &process,
-        ))?;
-        if event != "socket" && self.format == Format::Text {
-            let how = cause
-                .map(|cause| format!(", closed by {}", cause.name()))
-                .unwrap_or_default();
-            self.text(&format!(
-                "{} {event:<6} {} -> {}{how}\n",
-                stamps.rfc3339(at),
-                text::name(&process),
-                text::server(&connection.server)
-            ))?;
-        }
-        Ok(())
+        self.line(&Line::socket(stamps, at, event, connection, cause, &process))?;
+        let how = cause
+            .map(|cause| format!(", closed by {}", cause.name()))
+            .unwrap_or_default();
+        self.text(&format!(
+            "{} {event:<6} {} -> {}{how}\n",
+            stamps.rfc3339(at),
+            text::name(&process),
+            text::server(&connection.server)
+        ))
     }
 
     /// Events were lost.

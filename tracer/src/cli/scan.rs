@@ -38,7 +38,7 @@ pub struct Args {
     output: Format,
 }
 
-pub fn run(args: Args, diagnostics: bool) -> Result<u8> {
+pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
     let policy = args.policy.policy(true)?;
     let databases = args.filter.databases()?;
     need_privileges()?;
@@ -72,7 +72,6 @@ pub fn run(args: Args, diagnostics: bool) -> Result<u8> {
 }
 
 fn say(agent: &mut Agent, report: &mut Report, findings: &[Finding]) -> Result<()> {
-    let (at, stamps) = (agent.now(), agent.stamps);
     let mut connections: Vec<Connection> = agent.ledger.connections().cloned().collect();
     connections.sort_by_key(|connection| {
         (
@@ -82,7 +81,7 @@ fn say(agent: &mut Agent, report: &mut Report, findings: &[Finding]) -> Result<(
         )
     });
     for connection in &connections {
-        report.connection(stamps, at, "socket", connection, 0, None, &mut agent.owners)?;
+        report.socket(agent, connection)?;
     }
     for finding in findings {
         let next = next_command(finding);

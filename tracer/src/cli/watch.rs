@@ -1,11 +1,10 @@
 //! `connleak watch`: follow connections as they open and close.
 
-use std::{io::Write as _, os::fd::RawFd, path::PathBuf, time::Duration};
+use std::{io::Write as _, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 use tokio::{
-    io::{Interest, unix::AsyncFd},
     signal::unix::{SignalKind, signal},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
@@ -52,7 +51,7 @@ pub struct Args {
     log_file: Option<PathBuf>,
 }
 
-pub fn run(args: Args, diagnostics: bool) -> Result<u8> {
+pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
     let policy = args.policy.policy(false)?;
     let databases = args.filter.databases()?;
     need_privileges()?;
@@ -115,7 +114,7 @@ impl Watch {
         let mut hangup = signal(SignalKind::hangup())?;
         self.refresh(report)?;
         self.announce();
-        let ring = AsyncFd::with_interest(Ring(self.agent.probes.ring_fd()), Interest::READABLE)?;
+        let ring = self.agent.probes.waker()?;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut refresh = interval(refresh_period(&self.agent.policy));
@@ -190,31 +189,7 @@ impl Watch {
             if !events || failure.is_some() {
                 return;
             }
-            let told = match &outcome {
-                Outcome::Quiet => Ok(()),
-                Outcome::Opened(cookie) => ledger.connection(*cookie).map_or(Ok(()), |connection| {
-                    report_ref.connection(stamps, connection.changed_at, "open", connection, 0, None, owners)
-                }),
-                Outcome::Failed(connection) => report_ref.connection(
-                    stamps,
-                    connection.changed_at,
-                    "failed",
-                    connection,
-                    0,
-                    None,
-                    owners,
-                ),
-                Outcome::Closed(connection, cause) => report_ref.connection(
-                    stamps,
-                    connection.changed_at,
-                    "close",
-                    connection,
-                    0,
-                    Some(*cause),
-                    owners,
-                ),
-            };
-            failure = told.err();
+            failure = report_ref.outcome(stamps, owners, ledger, &outcome).err();
         })?;
         if let Some(failure) = failure {
             return Err(failure);
@@ -252,13 +227,4 @@ impl Watch {
 /// Idle times must be fresher than what they are compared with.
 fn refresh_period(policy: &Policy) -> Duration {
     (Duration::from_nanos(policy.idle) / 4).clamp(REFRESH_MIN, REFRESH_MAX)
-}
-
-/// The ring buffer's descriptor, borrowed: the probes own it and outlive this.
-struct Ring(RawFd);
-
-impl std::os::fd::AsRawFd for Ring {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0
-    }
 }

@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn durations_are_parsed_or_refused_with_an_example() {
         assert_eq!(parse("300ms"), Ok(Duration::from_millis(300)));
-        assert_eq!(parse("1h"), Ok(Duration::from_secs(3600)));
+        assert_eq!(parse("1h"), Ok(Duration::from_hours(1)));
         for wrong in ["", "5", "-3s", "soon"] {
             assert!(
                 parse(wrong).is_err_and(|message| message.contains("10s")),

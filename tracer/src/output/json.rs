@@ -50,13 +50,7 @@ pub struct Line {
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Body {
-    Finding {
-        finding: FindingJson,
-        process: ProcessJson,
-        db: Db,
-        server: ServerJson,
-        sockets: Vec<SocketJson>,
-    },
+    Finding(Box<FindingBody>),
     Socket {
         process: ProcessJson,
         db: Db,
@@ -67,6 +61,15 @@ enum Body {
         lost: LostJson,
     },
     Summary(SummaryJson),
+}
+
+#[derive(Debug, Serialize)]
+struct FindingBody {
+    finding: FindingJson,
+    process: ProcessJson,
+    db: Db,
+    server: ServerJson,
+    sockets: Vec<SocketJson>,
 }
 
 #[derive(Debug, Serialize)]
@@ -136,7 +139,8 @@ struct SocketJson {
     client: Option<Client>,
     age_s: Option<f64>,
     idle_s: Option<f64>,
-    passed_over: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    passed_over: Option<u64>,
     bytes_sent: Option<u64>,
     bytes_received: Option<u64>,
     opener: Option<u32>,
@@ -255,7 +259,6 @@ impl Line {
         at: Nanos,
         event: &'static str,
         connection: &Connection,
-        passed_over: u64,
         cause: Option<Cause>,
         process: &Process,
     ) -> Self {
@@ -263,7 +266,7 @@ impl Line {
             "{} (pid {}) {} {}",
             process.name, process.id.pid, connection.server.system, connection.server.place
         );
-        let mut socket = socket_json(at, connection, passed_over);
+        let mut socket = socket_json(at, connection, None);
         socket.closed_by = cause.map(Cause::name);
         Self {
             timestamp: stamps.rfc3339(at),
@@ -344,7 +347,7 @@ fn finding_body(
     resolution: Option<&'static str>,
     next: Option<String>,
 ) -> Body {
-    Body::Finding {
+    Body::Finding(Box::new(FindingBody {
         finding: FindingJson {
             id: finding.id.to_string(),
             kind: finding.kind.name(),
@@ -371,9 +374,9 @@ fn finding_body(
         sockets: finding
             .sockets
             .iter()
-            .map(|socket| socket_json(at, &socket.connection, socket.passed_over))
+            .map(|socket| socket_json(at, &socket.connection, Some(socket.passed_over)))
             .collect(),
-    }
+    }))
 }
 
 fn process_json(process: &Process) -> ProcessJson {
@@ -407,7 +410,7 @@ fn server_json(server: &Server) -> ServerJson {
     }
 }
 
-fn socket_json(at: Nanos, connection: &Connection, passed_over: u64) -> SocketJson {
+fn socket_json(at: Nanos, connection: &Connection, passed_over: Option<u64>) -> SocketJson {
     let since = |moment: Option<Nanos>| moment.map(|moment| seconds(at.saturating_sub(moment)));
     let own = connection.process();
     let fd = connection

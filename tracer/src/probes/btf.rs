@@ -40,12 +40,11 @@ pub struct Btf<'a> {
 
 #[derive(Clone, Copy)]
 struct Type {
-    name: u32,
     kind: u32,
     kind_flag: bool,
     members: usize,
     /// Size in bytes, or the id of the type referred to.
-    size_or_type: u32,
+    size_or_id: u32,
     /// Where what follows the common part begins.
     body: usize,
 }
@@ -177,7 +176,7 @@ impl<'a> Btf<'a> {
             let place = self.starts.get(id as usize).context("BTF type id out of range")?;
             let found = self.type_at(*place as usize)?;
             match found.kind {
-                kind::TYPEDEF | kind::VOLATILE | kind::CONST | 11 | kind::TYPE_TAG => id = found.size_or_type,
+                kind::TYPEDEF | kind::VOLATILE | kind::CONST | 11 | kind::TYPE_TAG => id = found.size_or_id,
                 _ => return Ok(Some(found)),
             }
         }
@@ -187,11 +186,10 @@ impl<'a> Btf<'a> {
     fn type_at(&self, place: usize) -> Result<Type> {
         let info = u32_at(self.types, place + 4)?;
         Ok(Type {
-            name: u32_at(self.types, place)?,
             kind: info >> 24 & 0x1f,
             kind_flag: info >> 31 == 1,
             members: (info & 0xffff) as usize,
-            size_or_type: u32_at(self.types, place + 8)?,
+            size_or_id: u32_at(self.types, place + 8)?,
             body: place + 12,
         })
     }
@@ -213,7 +211,6 @@ impl<'a> Btf<'a> {
 /// Bytes that follow the common part of a type.
 fn body_len(found: &Type) -> Result<usize> {
     let Type {
-        name: _,
         kind: number,
         members,
         ..

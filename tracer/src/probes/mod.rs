@@ -10,7 +10,10 @@ pub mod preflight;
 pub mod table;
 mod translate;
 
-use std::{io::Read as _, os::fd::OwnedFd};
+use std::{
+    io::Read as _,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
@@ -21,6 +24,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use connleak_ebpf::Counter;
+use tokio::io::{Interest, unix::AsyncFd};
 use translate::Translator;
 
 use crate::{
@@ -138,10 +142,14 @@ impl Probes {
         &self.missing
     }
 
-    /// The ring buffer's descriptor: readable when much is waiting.
-    #[must_use]
-    pub fn ring_fd(&self) -> std::os::fd::RawFd {
-        std::os::fd::AsRawFd::as_raw_fd(&self.ring)
+    /// Becomes readable when much is waiting in the ring buffer. To be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When no further descriptor can be had.
+    pub fn waker(&self) -> Result<AsyncFd<OwnedFd>> {
+        let own = self.ring.as_fd().try_clone_to_owned()?;
+        // SAFETY: the descriptor is a duplicate that the `AsyncFd` owns, so it stays open and the same.
+        Ok(unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) }?)
     }
 
     /// Hands on what is waiting, in the order in which it happened, and then what was lost.

@@ -1,7 +1,7 @@
 //! Dates for unix-domain sockets that were opened before attach.
 //!
 //! The kernel keeps no times for them. But their server runs on this host, and most servers give each
-//! connection a process (PostgreSQL) or a thread (MySQL, MariaDB) of its own, whose start and last run the
+//! connection a process (`PostgreSQL`) or a thread (`MySQL`, `MariaDB`) of its own, whose start and last run the
 //! scheduler does keep. A server that serves all from one thread (Redis) tells nothing: then it stays unknown.
 
 use std::{

@@ -55,7 +55,7 @@ pub fn lacking(mask: u64) -> Vec<&'static Capability> {
     let has = |bit: u32| mask >> bit & 1 == 1;
     CAPABILITIES
         .iter()
-        .filter(|capability| !has(capability.bit) && !(capability.bit >= 38 && has(SYS_ADMIN)))
+        .filter(|capability| !(has(capability.bit) || capability.bit >= 38 && has(SYS_ADMIN)))
         .collect()
 }
 

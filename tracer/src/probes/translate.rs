@@ -258,11 +258,10 @@ fn comm(bytes: &[u8; 16]) -> String {
 fn unix_name(row: &UnixRow) -> String {
     let used = usize::from(row.path_len).min(row.path.len());
     let name = &row.path[..used];
-    match name.split_first() {
-        Some((0, rest)) => format!("@{}", String::from_utf8_lossy(rest)),
-        _ => {
-            let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
-            String::from_utf8_lossy(&name[..end]).into_owned()
-        }
+    if let Some((0, rest)) = name.split_first() {
+        format!("@{}", String::from_utf8_lossy(rest))
+    } else {
+        let end = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+        String::from_utf8_lossy(&name[..end]).into_owned()
     }
 }

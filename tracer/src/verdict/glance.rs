@@ -22,7 +22,7 @@ const FEW: usize = 3;
 /// This many in a row, the latest of them recent, are no chance: a random order of five is in order once in 120.
 const SOME: usize = 5;
 /// This many are no pool that was rotated: common pools default to ten or fewer
-/// (HikariCP 10, SQLAlchemy 5 + 10, pgx 4 or the number of cores).
+/// (`HikariCP` 10, `SQLAlchemy` 5 + 10, pgx 4 or the number of cores).
 const MANY: usize = 16;
 /// Moments closer than this belong to one burst. Ticks are 10 ms at the coarsest.
 const MOMENT: Nanos = SECOND / 50;

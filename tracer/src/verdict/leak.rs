@@ -20,7 +20,7 @@ use crate::{event::Nanos, ledger::Connection};
 
 /// Links that make a claim. Two can be chance (a request for each of two pools); three in a row, each with
 /// its predecessors idle, is the least that shows a habit.
-const LINKS: usize = 3;
+const LINKS: u64 = 3;
 
 pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let mut sockets: Vec<&Connection> = view
@@ -29,7 +29,7 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         .collect();
     let links = chain(&sockets);
     let began = links.first()?.opened_at?;
-    if links.len() < LINKS {
+    if (links.len() as u64) < LINKS {
         return None;
     }
     let (opened, closed) = (
@@ -37,7 +37,7 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         view.group.closes_after(began - 1),
     );
     let rise = opened.saturating_sub(closed);
-    if (rise as usize) < LINKS {
+    if rise < LINKS {
         return None;
     }
     sockets.sort_by_key(|socket| socket.last_activity());

@@ -3,7 +3,7 @@
 //! Evidence: the kernel's count of sent bytes is zero, for long. Every database protocol begins with a
 //! login or a request by the client, so a healthy client sends something at once.
 //!
-//! Blind: a client that waits for a server that hangs before its greeting (MySQL) looks the same; then the
+//! Blind: a client that waits for a server that hangs before its greeting (`MySQL`) looks the same; then the
 //! server is to blame.
 
 use super::{Confidence, Kind, Policy, finding::Claim, view::View};
