@@ -15,6 +15,7 @@
 
 mod ebpf;
 mod process;
+mod setup;
 mod workspace;
 
 use std::process::ExitCode;
@@ -35,12 +36,15 @@ struct Cli {
 enum Verb {
     /// Build the kernel programs into tracer-ebpf/object/, or say whether the object there is up to date
     Ebpf(ebpf::Args),
+    /// Install what the tests need: servers, clients, cargo tools (what is there already is left alone)
+    Setup(setup::Args),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = Workspace::locate().and_then(|workspace| match cli.verb {
         Verb::Ebpf(args) => ebpf::run(&workspace, &args),
+        Verb::Setup(args) => setup::run(&workspace, &args).map(|()| ExitCode::SUCCESS),
     });
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
