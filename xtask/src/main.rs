@@ -16,6 +16,7 @@
 mod ebpf;
 mod process;
 mod setup;
+mod test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -38,6 +39,8 @@ enum Verb {
     Ebpf(ebpf::Args),
     /// Install what the tests need: servers, clients, cargo tools (what is there already is left alone)
     Setup(setup::Args),
+    /// Set up, build the agent, and run every test, those that need root included
+    Test(test::Args),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
     let done = Workspace::locate().and_then(|workspace| match cli.verb {
         Verb::Ebpf(args) => ebpf::run(&workspace, &args),
         Verb::Setup(args) => setup::run(&workspace, &args).map(|()| ExitCode::SUCCESS),
+        Verb::Test(args) => test::run(&workspace, &args),
     });
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
