@@ -11,6 +11,7 @@ use crate::{
     event::Nanos,
     output::duration,
     owner,
+    probes::Walk,
     server::{Databases, Flags, PortRule, ServerRule, System},
     verdict::{Confidence, Policy},
 };
@@ -72,6 +73,25 @@ impl Filter {
             names: self.name.clone(),
             containers: self.container.clone(),
         })
+    }
+}
+
+/// How to look: for kernels that lack what connleak prefers, and to try that path on those that don't.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// BPF iterator.
+    #[default]
+    Iterator,
+    /// `sock_diag` and /proc.
+    Diag,
+}
+
+impl From<Backend> for Walk {
+    fn from(backend: Backend) -> Self {
+        match backend {
+            Backend::Iterator => Self::Iterator,
+            Backend::Diag => Self::Diag,
+        }
     }
 }
 

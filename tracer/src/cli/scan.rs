@@ -11,7 +11,7 @@ use clap::Args as ClapArgs;
 
 use super::{
     FOUND, OK,
-    args::{self, Filter, Format, PolicyArgs},
+    args::{self, Backend, Filter, Format, PolicyArgs},
     need_privileges,
     report::{self, Report},
 };
@@ -33,6 +33,9 @@ pub struct Args {
     filter: Filter,
     #[command(flatten)]
     policy: PolicyArgs,
+    /// How snapshots are taken
+    #[arg(long, value_enum, default_value_t)]
+    backend: Backend,
     /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -45,6 +48,7 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
     let processes = args.filter.processes()?;
     let options = Options {
         diagnostics,
+        walk: args.backend.into(),
         ring_bytes: 1 << 20,
         ..Options::default()
     };

@@ -3,6 +3,7 @@
 
 pub mod btf;
 pub mod clock;
+mod diag;
 pub mod object;
 pub mod offsets;
 pub mod peer;
@@ -28,15 +29,27 @@ use tokio::io::{Interest, unix::AsyncFd};
 use translate::Translator;
 
 use crate::{
-    event::{Event, Loss, Nanos, Snapshot},
+    event::{Event, Loss, Nanos, Observation, Snapshot},
     server::Databases,
 };
+
+/// How snapshots are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Walk {
+    /// By a BPF iterator (`iter/task_file`): one pass in the kernel.
+    #[default]
+    Iterator,
+    /// By `sock_diag` and `/proc`, for kernels without the iterator.
+    Diag,
+}
 
 /// What the caller may choose.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Size of the ring buffer in bytes: a power of two, at least a page.
     pub ring_bytes: u32,
+    /// How snapshots are taken.
+    pub walk: Walk,
     /// Let the kernel measure the programs' run time (`BPF_ENABLE_STATS`).
     pub measure: bool,
     /// Pass on what the kernel programs have to say about themselves.
@@ -48,6 +61,7 @@ impl Default for Options {
         // 4 MiB hold 40,000 events: over a second of the fastest connect storm that two cores make.
         Self {
             ring_bytes: 4 << 20,
+            walk: Walk::default(),
             measure: false,
             diagnostics: false,
         }
@@ -73,6 +87,9 @@ pub struct Probes {
     counters: PerCpuArray<MapData, u64>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     translator: Translator,
+    walk: Walk,
+    /// One bit for each port that is watched.
+    ports: Box<[u64]>,
     lost: [u64; Counter::ALL.len()],
     /// Buffer for walks, kept for its size.
     rows: Vec<u8>,
@@ -90,6 +107,9 @@ impl Probes {
         let mut loaded = object::load(&databases, options)?;
         let mut missing: Vec<(&'static table::Probe, String)> = Vec::new();
         for probe in table::PROBES {
+            if options.walk == Walk::Diag && matches!(probe.hook, table::Hook::Iterator(_)) {
+                continue;
+            }
             let outcome = probe
                 .load(&mut loaded.ebpf, &loaded.btf)
                 .and_then(|()| probe.attach(&mut loaded.ebpf));
@@ -114,6 +134,7 @@ impl Probes {
             .transpose()?;
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?;
+        let ports = Box::from(databases.port_bitmap());
         let mut translator = Translator::new(databases);
         translator.follows_unix = !missing
             .iter()
@@ -129,6 +150,8 @@ impl Probes {
             counters,
             logger,
             translator,
+            walk: options.walk,
+            ports,
             lost: [0; Counter::ALL.len()],
             rows: Vec::new(),
             missing,
@@ -197,6 +220,33 @@ impl Probes {
     /// # Errors
     /// When the kernel refuses the walk.
     pub fn snapshot(&mut self) -> Result<Snapshot> {
+        let began = clock::monotonic();
+        let observations = match self.walk {
+            Walk::Iterator => self.iterate()?,
+            Walk::Diag => {
+                let ports = &self.ports;
+                let wanted = |port: u16| {
+                    ports
+                        .get(usize::from(port) / 64)
+                        .is_some_and(|word| word >> (port % 64) & 1 == 1)
+                };
+                self.translator.diag_rows(diag::rows(wanted)?)
+            }
+        };
+        let ended = clock::monotonic();
+        tracing::debug!(
+            rows = observations.len(),
+            micros = (ended - began) / 1000,
+            "snapshot"
+        );
+        Ok(Snapshot {
+            began,
+            ended,
+            observations,
+        })
+    }
+
+    fn iterate(&mut self) -> Result<Vec<Observation>> {
         let program = self
             .ebpf
             .program_mut("connleak_snapshot")
@@ -207,16 +257,9 @@ impl Probes {
             .context("can't start a walk over all descriptors")?;
         let mut walk = program.take_link(link)?.into_file()?;
         self.rows.clear();
-        let began = clock::monotonic();
         walk.read_to_end(&mut self.rows)
             .context("can't read the walk over all descriptors")?;
-        let ended = clock::monotonic();
-        let observations = self.translator.rows(&self.rows);
-        Ok(Snapshot {
-            began,
-            ended,
-            observations,
-        })
+        Ok(self.translator.rows(&self.rows))
     }
 
     /// Servers' ends of unix connections, as of the last walk.

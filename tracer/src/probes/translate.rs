@@ -11,7 +11,7 @@ use connleak_ebpf::{
     ROW_TCP, ROW_UNIX, Record as _, Row, SEND_SHUTDOWN, Transition, UnixRow, tcp,
 };
 
-use super::{clock, peer::ServerEnd};
+use super::{clock, diag, peer::ServerEnd};
 use crate::{
     event::{Change, Connect, Cookie, Event, Holder, Observation, Place, Server, State, Traffic, canonical},
     owner::ProcessId,
@@ -70,7 +70,6 @@ impl Translator {
     /// Translates the rows of a walk.
     pub(super) fn rows(&mut self, bytes: &[u8]) -> Vec<Observation> {
         let (mut tcp_rows, mut unix_rows) = (Vec::new(), Vec::new());
-        let mut listening = HashSet::new();
         let mut rest = bytes;
         while let Some(kind) = rest.first_chunk().map(|word| u32::from_ne_bytes(*word)) {
             let length = match kind {
@@ -78,21 +77,33 @@ impl Translator {
                 ROW_UNIX => size_of::<UnixRow>(),
                 _ => break,
             };
-            match kind {
-                ROW_TCP => tcp_rows.extend(Row::read_from(rest)),
-                ROW_LISTENER => {
-                    listening.extend(Row::read_from(rest).map(|row| (row.flow.netns, row.flow.local_port)));
-                }
-                _ => unix_rows.extend(UnixRow::read_from(rest)),
+            if kind == ROW_UNIX {
+                unix_rows.extend(UnixRow::read_from(rest));
+            } else {
+                tcp_rows.extend(Row::read_from(rest));
             }
             rest = rest.get(length..).unwrap_or_default();
         }
+        self.observations(tcp_rows, &unix_rows)
+    }
+
+    /// Translates rows that `sock_diag` gave.
+    pub(super) fn diag_rows(&mut self, rows: diag::Rows) -> Vec<Observation> {
+        self.tick_rate = Some(diag::TICK_RATE);
+        self.observations(rows.tcp, &rows.unix)
+    }
+
+    fn observations(&mut self, mut rows: Vec<Row>, unix_rows: &[UnixRow]) -> Vec<Observation> {
+        let listening: HashSet<(u32, u16)> = rows
+            .iter()
+            .filter(|row| row.kind == ROW_LISTENER)
+            .map(|row| (row.flow.netns, row.flow.local_port))
+            .collect();
         // A connection from a port that somebody listens on was accepted, not opened: its client happens
         // to have a database's port number.
-        tcp_rows.retain(|row| !listening.contains(&(row.flow.netns, row.flow.local_port)));
-        let mut observations: Vec<Observation> =
-            tcp_rows.iter().filter_map(|row| self.tcp_row(row)).collect();
-        self.note_unix_servers(&unix_rows);
+        rows.retain(|row| row.kind == ROW_TCP && !listening.contains(&(row.flow.netns, row.flow.local_port)));
+        let mut observations: Vec<Observation> = rows.iter().filter_map(|row| self.tcp_row(row)).collect();
+        self.note_unix_servers(unix_rows);
         observations.extend(
             unix_rows
                 .iter()
