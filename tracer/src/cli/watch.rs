@@ -78,7 +78,6 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
         walk: args.backend.into(),
         measure: true,
         ring_bytes: args.ring_kib * 1024,
-        ..Options::default()
     };
     let agent = Agent::attach(databases, processes, policy, options)?;
     let mut watch = Watch::new(agent, args.events);

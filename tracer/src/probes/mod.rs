@@ -181,9 +181,7 @@ impl Probes {
     /// When the loss counters cannot be read.
     pub fn drain(&mut self, mut take: impl FnMut(Event)) -> Result<()> {
         while let Some(record) = self.ring.next() {
-            if let Some(event) = self.translator.record(&record) {
-                take(event);
-            }
+            self.translator.record(&record, &mut take);
         }
         if let Some(logger) = &mut self.logger {
             logger.flush();
@@ -234,6 +232,7 @@ impl Probes {
             }
         };
         let ended = clock::monotonic();
+        self.translator.walked.get_or_insert(ended);
         tracing::debug!(
             rows = observations.len(),
             micros = (ended - began) / 1000,

@@ -7,13 +7,15 @@ use std::{
 };
 
 use connleak_ebpf::{
-    self as abi, Connect as ConnectRecord, Flow, KIND_CONNECT, KIND_DESTROY, KIND_STATE, ROW_LISTENER,
-    ROW_TCP, ROW_UNIX, Record as _, Row, SEND_SHUTDOWN, Transition, UnixRow, tcp,
+    self as abi, Connect as ConnectRecord, Flow, KIND_CONNECT, KIND_DESTROY, KIND_STATE, KIND_UNIX,
+    ROW_LISTENER, ROW_TCP, ROW_UNIX, Record as _, Row, SEND_SHUTDOWN, Transition, UnixRow, tcp,
 };
 
 use super::{clock, diag, peer::ServerEnd};
 use crate::{
-    event::{Change, Connect, Cookie, Event, Holder, Observation, Place, Server, State, Traffic, canonical},
+    event::{
+        Change, Connect, Cookie, Event, Holder, Nanos, Observation, Place, Server, State, Traffic, canonical,
+    },
     owner::ProcessId,
     server::Databases,
 };
@@ -29,6 +31,8 @@ pub(super) struct Translator {
     tick_rate: Option<u64>,
     /// Whether the programs that note what unix sockets carry are attached.
     pub(super) follows_unix: bool,
+    /// When the first walk was over: what is new from then on is really new.
+    pub(super) walked: Option<Nanos>,
     /// Servers' ends of unix connections, as of the last walk.
     pub(super) unix_servers: Vec<ServerEnd>,
 }
@@ -40,31 +44,70 @@ impl Translator {
             servers: HashMap::new(),
             tick_rate: None,
             follows_unix: false,
+            walked: None,
             unix_servers: Vec::new(),
         }
     }
 
-    /// Translates a record of the ring buffer; `None` when it is not about a database.
-    pub(super) fn record(&mut self, bytes: &[u8]) -> Option<Event> {
-        let transition = Transition::read_from(bytes)?;
-        match transition.kind {
+    /// Translates a record of the ring buffer, if it is about a database.
+    pub(super) fn record(&mut self, bytes: &[u8], mut take: impl FnMut(Event)) {
+        let Some(kind) = bytes.first_chunk().map(|word| u32::from_ne_bytes(*word)) else {
+            return;
+        };
+        match kind {
             KIND_CONNECT => {
-                let record = ConnectRecord::read_from(bytes)?;
-                let server = self.tcp_server(&transition.flow)?;
-                Some(Event::Connect(Connect {
-                    at: transition.at,
-                    cookie: Cookie(transition.cookie),
-                    process: ProcessId::from_kernel(record.pid, record.process_start),
-                    tid: record.tid,
-                    name: comm(&record.comm),
-                    uid: record.uid,
-                    server,
-                    netns: transition.flow.netns,
-                }))
+                if let Some(connect) =
+                    ConnectRecord::read_from(bytes).and_then(|record| self.connect(&record))
+                {
+                    take(Event::Connect(connect));
+                }
             }
-            KIND_STATE | KIND_DESTROY => Some(Event::Change(change(&transition))),
-            _ => None,
+            KIND_STATE | KIND_DESTROY => {
+                if let Some(transition) = Transition::read_from(bytes) {
+                    take(Event::Change(change(&transition)));
+                }
+            }
+            KIND_UNIX => {
+                if let Some(connect) = UnixRow::read_from(bytes).and_then(|row| self.unix_connect(&row)) {
+                    let opened = unix_opened(&connect);
+                    take(Event::Connect(connect));
+                    take(Event::Change(opened));
+                }
+            }
+            _ => {}
         }
+    }
+
+    fn connect(&mut self, record: &ConnectRecord) -> Option<Connect> {
+        let transition = &record.transition;
+        Some(Connect {
+            at: transition.at,
+            cookie: Cookie(transition.cookie),
+            process: ProcessId::from_kernel(record.pid, record.process_start),
+            tid: record.tid,
+            name: comm(&record.comm),
+            uid: record.uid,
+            server: self.tcp_server(&transition.flow)?,
+            netns: transition.flow.netns,
+        })
+    }
+
+    /// A unix socket that carries data for the first time. Before the first walk is over, that may be one
+    /// that was there already: the walk tells those.
+    fn unix_connect(&mut self, row: &UnixRow) -> Option<Connect> {
+        if self.walked.is_none_or(|walked| row.at < walked) {
+            return None;
+        }
+        Some(Connect {
+            at: row.at,
+            cookie: Cookie(row.cookie),
+            process: ProcessId::from_kernel(row.pid, row.process_start),
+            tid: row.pid,
+            name: comm(&row.comm),
+            uid: row.fd,
+            server: self.server(Place::Unix(unix_name(row)))?,
+            netns: 0,
+        })
     }
 
     /// Translates the rows of a walk.
@@ -187,9 +230,11 @@ impl Translator {
             traffic: Traffic {
                 last_sent: seen(row.activity.last_sent),
                 last_received: seen(row.activity.last_received),
-                bytes_sent: None,
-                bytes_received: None,
-                sends: None,
+                bytes_sent: self.follows_unix.then_some(row.activity.bytes_sent),
+                bytes_received: self.follows_unix.then_some(row.activity.bytes_received),
+                sends: self
+                    .follows_unix
+                    .then(|| u32::try_from(row.activity.sends).unwrap_or(u32::MAX)),
                 unacknowledged: 0,
                 unread: 0,
                 followed: self.follows_unix,
@@ -226,6 +271,22 @@ impl Translator {
         }
         self.servers.insert(place, server.clone());
         server
+    }
+}
+
+/// A unix connection has no handshake.
+fn unix_opened(connect: &Connect) -> Change {
+    Change {
+        at: connect.at,
+        cookie: connect.cookie,
+        state: State::Established,
+        from: State::Connecting,
+        client: None,
+        error: 0,
+        shut: false,
+        released: false,
+        bytes_sent: 0,
+        bytes_received: 0,
     }
 }
 
