@@ -6,6 +6,7 @@
 
 #![cfg_attr(target_arch = "bpf", no_std)]
 
+pub mod classic;
 mod offsets;
 mod record;
 

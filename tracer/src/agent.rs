@@ -38,7 +38,7 @@ impl Agent {
     /// # Errors
     /// When a required program cannot be loaded.
     pub fn attach(
-        databases: Databases,
+        databases: &Databases,
         processes: ProcessFilter,
         policy: Policy,
         options: Options,
@@ -84,6 +84,7 @@ impl Agent {
     /// When the kernel refuses the walk.
     pub fn refresh(&mut self, tell: &mut dyn FnMut(&mut Owners, &Ledger, Outcome)) -> Result<()> {
         let mut snapshot: Snapshot = self.probes.snapshot()?;
+        self.drain(tell)?;
         let Self {
             owners,
             admission,
@@ -101,7 +102,6 @@ impl Agent {
         peer::date(&mut snapshot, self.probes.unix_servers(), |cookie| {
             ledger.connection(cookie).is_some()
         });
-        self.drain(tell)?;
         fold(
             &mut self.ledger,
             &mut self.owners,

@@ -1,6 +1,7 @@
 //! Kernel side, from the outside in: programs ([`tcp`], [`unix`], [`snapshot`]) are thin; they ask
 //! [`filter`] whether a socket is a database's, [`socket`] for what it holds, and [`send`] to pass it on.
 
+mod classic;
 mod filter;
 mod read;
 mod send;

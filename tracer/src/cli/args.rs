@@ -10,8 +10,7 @@ use crate::{
     agent::ProcessFilter,
     event::Nanos,
     output::duration,
-    owner,
-    probes::Walk,
+    owner, probes,
     server::{Databases, Flags, PortRule, ServerRule, System},
     verdict::{Confidence, Policy},
 };
@@ -76,21 +75,27 @@ impl Filter {
     }
 }
 
-/// How to look: for kernels that lack what connleak prefers, and to try that path on those that don't.
+/// How to ask the kernel: for kernels that lack what connleak prefers, and to try their path on those that don't.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Backend {
-    /// BPF iterator.
+    /// The best one that works here.
     #[default]
-    Iterator,
-    /// `sock_diag` and /proc.
+    Auto,
+    /// Tracepoints through BTF, snapshots by a BPF iterator.
+    Btf,
+    /// Tracepoints through BTF, snapshots by `sock_diag` and /proc.
     Diag,
+    /// Tracepoints by their published format, snapshots by `sock_diag` and /proc.
+    Tracepoint,
 }
 
-impl From<Backend> for Walk {
+impl From<Backend> for Option<probes::Backend> {
     fn from(backend: Backend) -> Self {
         match backend {
-            Backend::Iterator => Self::Iterator,
-            Backend::Diag => Self::Diag,
+            Backend::Auto => None,
+            Backend::Btf => Some(probes::Backend::Btf),
+            Backend::Diag => Some(probes::Backend::Diag),
+            Backend::Tracepoint => Some(probes::Backend::Tracepoint),
         }
     }
 }

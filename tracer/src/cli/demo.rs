@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> Result<u8> {
          and never closes it.\nconnleak watches; a connection counts as idle after 2 s.\n\n",
         client.0.id()
     ))?;
-    let agent = Agent::attach(Databases::build(&flags)?, processes, policy, Options::default())?;
+    let agent = Agent::attach(&Databases::build(&flags)?, processes, policy, Options::default())?;
     let mut watch = Watch::new(agent, false);
     let found = |finding: &crate::verdict::Finding| finding.confidence >= Confidence::Likely;
     runtime()?.block_on(watch.run(&mut report, Some(PATIENCE), found))?;

@@ -33,7 +33,7 @@ pub struct Args {
     filter: Filter,
     #[command(flatten)]
     policy: PolicyArgs,
-    /// How snapshots are taken
+    /// How to ask the kernel
     #[arg(long, value_enum, default_value_t)]
     backend: Backend,
     /// Output format
@@ -48,11 +48,11 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
     let processes = args.filter.processes()?;
     let options = Options {
         diagnostics,
-        walk: args.backend.into(),
+        backend: args.backend.into(),
         ring_bytes: 1 << 20,
         ..Options::default()
     };
-    let mut agent = Agent::attach(databases, processes, policy, options)?;
+    let mut agent = Agent::attach(&databases, processes, policy, options)?;
     let mut report = Report::new(args.output, None)?;
 
     let mut quiet = |_: &mut _, _: &_, _| {};

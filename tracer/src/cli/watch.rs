@@ -37,7 +37,7 @@ pub struct Args {
     filter: Filter,
     #[command(flatten)]
     policy: PolicyArgs,
-    /// How snapshots are taken
+    /// How to ask the kernel
     #[arg(long, value_enum, default_value_t)]
     backend: Backend,
     /// Output format
@@ -75,11 +75,11 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
     let mut report = Report::new(args.output, args.log_file.as_deref())?;
     let options = Options {
         diagnostics,
-        walk: args.backend.into(),
+        backend: args.backend.into(),
         measure: true,
         ring_bytes: args.ring_kib * 1024,
     };
-    let agent = Agent::attach(databases, processes, policy, options)?;
+    let agent = Agent::attach(&databases, processes, policy, options)?;
     let mut watch = Watch::new(agent, args.events);
     runtime()?.block_on(watch.run(&mut report, args.run_for, |_| false))?;
     watch.end(&mut report)?;
@@ -230,6 +230,13 @@ impl Watch {
             "connleak: watching; {} open already (Ctrl-C ends with a summary)",
             text::plural(sockets, "database socket")
         );
+        for (backend, reason) in self.agent.probes.refused() {
+            let _ = writeln!(
+                err,
+                "connleak: back-end {} does not work here: {reason}",
+                backend.name()
+            );
+        }
         for (probe, reason) in self.agent.probes.missing() {
             let _ = writeln!(
                 err,

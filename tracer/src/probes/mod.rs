@@ -4,6 +4,8 @@
 pub mod btf;
 pub mod clock;
 mod diag;
+mod format;
+mod identity;
 pub mod object;
 pub mod offsets;
 pub mod peer;
@@ -33,14 +35,46 @@ use crate::{
     server::Databases,
 };
 
-/// How snapshots are taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Walk {
-    /// By a BPF iterator (`iter/task_file`): one pass in the kernel.
-    #[default]
-    Iterator,
-    /// By `sock_diag` and `/proc`, for kernels without the iterator.
+/// How the kernel is asked. Each is tried in turn; the first that works is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Tracepoints through BTF, and snapshots by a BPF iterator: one pass in the kernel.
+    Btf,
+    /// Tracepoints through BTF, and snapshots by `sock_diag` and `/proc`.
     Diag,
+    /// Tracepoints by their published format, and snapshots by `sock_diag` and `/proc`.
+    Tracepoint,
+}
+
+impl Backend {
+    /// All of them, best first.
+    pub const ALL: [Self; 3] = [Self::Btf, Self::Diag, Self::Tracepoint];
+
+    /// Word for users.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Btf => "btf",
+            Self::Diag => "diag",
+            Self::Tracepoint => "tracepoint",
+        }
+    }
+
+    fn described(self) -> bool {
+        self != Self::Tracepoint
+    }
+
+    /// The programs that it uses.
+    pub fn probes(self) -> impl Iterator<Item = &'static table::Probe> {
+        let table = if self.described() {
+            table::PROBES
+        } else {
+            table::CLASSIC
+        };
+        table
+            .iter()
+            .filter(move |probe| self == Self::Btf || !matches!(probe.hook, table::Hook::Iterator(_)))
+    }
 }
 
 /// What the caller may choose.
@@ -48,8 +82,8 @@ pub enum Walk {
 pub struct Options {
     /// Size of the ring buffer in bytes: a power of two, at least a page.
     pub ring_bytes: u32,
-    /// How snapshots are taken.
-    pub walk: Walk,
+    /// How the kernel is asked; `None` tries all.
+    pub backend: Option<Backend>,
     /// Let the kernel measure the programs' run time (`BPF_ENABLE_STATS`).
     pub measure: bool,
     /// Pass on what the kernel programs have to say about themselves.
@@ -61,7 +95,7 @@ impl Default for Options {
         // 4 MiB hold 40,000 events: over a second of the fastest connect storm that two cores make.
         Self {
             ring_bytes: 4 << 20,
-            walk: Walk::default(),
+            backend: None,
             measure: false,
             diagnostics: false,
         }
@@ -87,7 +121,9 @@ pub struct Probes {
     counters: PerCpuArray<MapData, u64>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     translator: Translator,
-    walk: Walk,
+    backend: Backend,
+    /// Better back-ends that this kernel refused, and why.
+    refused: Vec<(Backend, String)>,
     /// One bit for each port that is watched.
     ports: Box<[u64]>,
     lost: [u64; Counter::ALL.len()],
@@ -99,24 +135,41 @@ pub struct Probes {
 }
 
 impl Probes {
-    /// Loads and attaches everything that this kernel can run.
+    /// Loads and attaches everything that this kernel can run, by the best back-end that works.
     ///
     /// # Errors
-    /// When a required program cannot be loaded; says which, and what to do.
-    pub fn attach(databases: Databases, options: Options) -> Result<Self> {
-        let mut loaded = object::load(&databases, options)?;
-        let mut missing: Vec<(&'static table::Probe, String)> = Vec::new();
-        for probe in table::PROBES {
-            if options.walk == Walk::Diag && matches!(probe.hook, table::Hook::Iterator(_)) {
-                continue;
+    /// When none does; says which program failed with the last one, and what to do.
+    pub fn attach(databases: &Databases, options: Options) -> Result<Self> {
+        let mut refused = Vec::new();
+        let one = options.backend.map(|backend| [backend]);
+        let candidates = one.as_ref().map_or(&Backend::ALL[..], |one| &one[..]);
+        let mut last = anyhow!("no back-end");
+        for &backend in candidates {
+            match Self::attach_by(backend, databases, options) {
+                Ok(probes) => return Ok(Self { refused, ..probes }),
+                Err(error) => {
+                    refused.push((backend, format!("{error:#}")));
+                    // The first reason is the one that matters: the others are substitutes.
+                    if refused.len() == 1 {
+                        last = error;
+                    }
+                }
             }
+        }
+        Err(last)
+    }
+
+    fn attach_by(backend: Backend, databases: &Databases, options: Options) -> Result<Self> {
+        let mut loaded = object::load(databases, options, backend.described())?;
+        let mut missing: Vec<(&'static table::Probe, String)> = Vec::new();
+        for probe in backend.probes() {
             let outcome = probe
-                .load(&mut loaded.ebpf, &loaded.btf)
+                .load(&mut loaded.ebpf, loaded.btf.as_ref())
                 .and_then(|()| probe.attach(&mut loaded.ebpf));
             match outcome {
                 Ok(()) => {}
                 Err(error) if probe.required => {
-                    return Err(anyhow!(error).context(format!(
+                    return Err(error.context(format!(
                         "can't attach {} to {}:{} ({}); run 'connleak doctor'",
                         probe.program,
                         probe.hook_kind(),
@@ -124,7 +177,7 @@ impl Probes {
                         probe.purpose
                     )));
                 }
-                Err(error) => missing.push((probe, error.to_string())),
+                Err(error) => missing.push((probe, format!("{error:#}"))),
             }
         }
         let mut ebpf = loaded.ebpf;
@@ -135,10 +188,11 @@ impl Probes {
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?;
         let ports = Box::from(databases.port_bitmap());
-        let mut translator = Translator::new(databases);
-        translator.follows_unix = !missing
-            .iter()
-            .any(|(probe, _)| probe.hook_name().starts_with("sock_"));
+        let mut translator = Translator::new(databases.clone(), backend);
+        translator.follows_unix = backend.described()
+            && !missing
+                .iter()
+                .any(|(probe, _)| probe.hook_name().starts_with("sock_"));
         // Without it the summary has no run times; nothing else changes.
         let stats = options
             .measure
@@ -150,7 +204,8 @@ impl Probes {
             counters,
             logger,
             translator,
-            walk: options.walk,
+            backend,
+            refused: Vec::new(),
             ports,
             lost: [0; Counter::ALL.len()],
             rows: Vec::new(),
@@ -163,6 +218,18 @@ impl Probes {
     #[must_use]
     pub fn missing(&self) -> &[(&'static table::Probe, String)] {
         &self.missing
+    }
+
+    /// How the kernel is asked.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Better back-ends that this kernel refused, and why.
+    #[must_use]
+    pub fn refused(&self) -> &[(Backend, String)] {
+        &self.refused
     }
 
     /// Becomes readable when much is waiting in the ring buffer. To be called within a tokio runtime.
@@ -219,9 +286,9 @@ impl Probes {
     /// When the kernel refuses the walk.
     pub fn snapshot(&mut self) -> Result<Snapshot> {
         let began = clock::monotonic();
-        let observations = match self.walk {
-            Walk::Iterator => self.iterate()?,
-            Walk::Diag => {
+        let observations = match self.backend {
+            Backend::Btf => self.iterate()?,
+            Backend::Diag | Backend::Tracepoint => {
                 let ports = &self.ports;
                 let wanted = |port: u16| {
                     ports
@@ -281,7 +348,7 @@ impl Probes {
                 nanos: u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX),
             })
         };
-        table::PROBES.iter().filter_map(cost).collect()
+        self.backend.probes().filter_map(cost).collect()
     }
 
     /// The moment now, as events count it.

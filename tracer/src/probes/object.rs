@@ -7,6 +7,7 @@ use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::lpm_trie::{Key, LpmTrie},
 };
+use connleak_ebpf::Offsets;
 
 use super::{Options, btf, offsets};
 use crate::server::Databases;
@@ -17,24 +18,34 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../tracer-ebpf/object/
 /// The kernel's own type information.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
+/// This kernel's structure offsets and types.
+fn describe() -> Result<(Offsets, Option<Btf>)> {
+    let data = fs::read(KERNEL_BTF).with_context(|| {
+        format!("can't read {KERNEL_BTF}: this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)")
+    })?;
+    let offsets = offsets::resolve(&btf::Btf::parse(&data)?)?;
+    Ok((offsets, Some(Btf::parse(&data, endianness())?)))
+}
+
 /// An object whose maps are made and whose programs can be loaded.
 pub struct Loaded {
     /// The object.
     pub ebpf: Ebpf,
-    /// For attaching by name.
-    pub btf: Btf,
+    /// For attaching by name, where it was asked for.
+    pub btf: Option<Btf>,
 }
 
-/// Makes the maps and sets the globals.
+/// Makes the maps and sets the globals; `described` says whether the programs that need BTF will be loaded.
 ///
 /// # Errors
 /// When the kernel has no BTF, lacks a structure member, or refuses a map.
-pub fn load(databases: &Databases, options: Options) -> Result<Loaded> {
-    let data = fs::read(KERNEL_BTF).with_context(|| {
-        format!("can't read {KERNEL_BTF}: this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)")
-    })?;
-    let offsets = offsets::resolve(&btf::Btf::parse(&data)?)?.words();
-    let btf = Btf::parse(&data, endianness())?;
+pub fn load(databases: &Databases, options: Options, described: bool) -> Result<Loaded> {
+    let (offsets, btf) = if described {
+        describe()?
+    } else {
+        (Offsets::UNRESOLVED, None)
+    };
+    let offsets = offsets.words();
     let ports = databases.port_bitmap();
     let prefixes = databases.prefixes();
     let only_servers = u32::from(!prefixes.is_empty());
@@ -42,7 +53,7 @@ pub fn load(databases: &Databases, options: Options) -> Result<Loaded> {
     let level: u8 = if options.diagnostics { 4 } else { 0 };
     let wake_at = u64::from(options.ring_bytes / 4);
     let mut ebpf = EbpfLoader::new()
-        .btf(Some(&btf))
+        .btf(btf.as_ref())
         .override_global("OFFSETS", &offsets[..], true)
         .override_global("PORTS", &ports[..], true)
         .override_global("ONLY_SERVERS", &only_servers, true)

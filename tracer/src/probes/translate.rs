@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
+    path::Path,
     sync::Arc,
 };
 
@@ -11,12 +12,16 @@ use connleak_ebpf::{
     ROW_LISTENER, ROW_TCP, ROW_UNIX, Record as _, Row, SEND_SHUTDOWN, Transition, UnixRow, tcp,
 };
 
-use super::{clock, diag, peer::ServerEnd};
+use super::{
+    Backend, clock, diag,
+    identity::{Ends, Identity},
+    peer::ServerEnd,
+};
 use crate::{
     event::{
         Change, Connect, Cookie, Event, Holder, Nanos, Observation, Place, Server, State, Traffic, canonical,
     },
-    owner::ProcessId,
+    owner::{ProcessId, start_ticks},
     server::Databases,
 };
 
@@ -31,6 +36,8 @@ pub(super) struct Translator {
     tick_rate: Option<u64>,
     /// Whether the programs that note what unix sockets carry are attached.
     pub(super) follows_unix: bool,
+    /// Which socket is which, where events have no cookies.
+    identity: Option<Identity>,
     /// When the first walk was over: what is new from then on is really new.
     pub(super) walked: Option<Nanos>,
     /// Servers' ends of unix connections, as of the last walk.
@@ -38,13 +45,14 @@ pub(super) struct Translator {
 }
 
 impl Translator {
-    pub(super) fn new(databases: Databases) -> Self {
+    pub(super) fn new(databases: Databases, backend: Backend) -> Self {
         Self {
             databases,
             servers: HashMap::new(),
             tick_rate: None,
             follows_unix: false,
             walked: None,
+            identity: (backend == Backend::Tracepoint).then(Identity::default),
             unix_servers: Vec::new(),
         }
     }
@@ -64,7 +72,7 @@ impl Translator {
             }
             KIND_STATE | KIND_DESTROY => {
                 if let Some(transition) = Transition::read_from(bytes) {
-                    take(Event::Change(change(&transition)));
+                    take(Event::Change(self.change(&transition)));
                 }
             }
             KIND_UNIX => {
@@ -80,16 +88,41 @@ impl Translator {
 
     fn connect(&mut self, record: &ConnectRecord) -> Option<Connect> {
         let transition = &record.transition;
+        let cookie = match &mut self.identity {
+            Some(identity) => identity.connect(transition.cookie),
+            None => Cookie(transition.cookie),
+        };
         Some(Connect {
             at: transition.at,
-            cookie: Cookie(transition.cookie),
-            process: ProcessId::from_kernel(record.pid, record.process_start),
+            cookie,
+            process: opener(record),
             tid: record.tid,
             name: comm(&record.comm),
             uid: record.uid,
             server: self.tcp_server(&transition.flow)?,
             netns: transition.flow.netns,
         })
+    }
+
+    fn change(&mut self, transition: &Transition) -> Change {
+        let destroyed = transition.kind == KIND_DESTROY;
+        let cookie = match &mut self.identity {
+            Some(identity) if destroyed => identity.destroyed(transition.cookie, ends(&transition.flow)),
+            Some(identity) => identity.event(transition.cookie, ends(&transition.flow)),
+            None => Cookie(transition.cookie),
+        };
+        Change {
+            at: transition.at,
+            cookie,
+            state: state(transition.new_state),
+            from: state(transition.old_state),
+            client: client(&transition.flow),
+            error: transition.error,
+            shut: transition.shutdown & BOTH == BOTH,
+            released: transition.orphan == 1 || destroyed,
+            bytes_sent: transition.bytes_sent,
+            bytes_received: transition.bytes_received,
+        }
     }
 
     /// A unix socket that carries data for the first time. Before the first walk is over, that may be one
@@ -183,7 +216,10 @@ impl Translator {
         let time = |stamp| Some(clock::tick_time(stamp, row.jiffies, row.at, rate));
         Some(Observation {
             at: row.at,
-            cookie: Cookie(row.cookie),
+            cookie: match &mut self.identity {
+                Some(identity) => identity.observed(Cookie(row.cookie), ends(&row.flow)),
+                None => Cookie(row.cookie),
+            },
             holder: Holder {
                 process: ProcessId::from_kernel(row.pid, row.process_start),
                 fd: row.fd,
@@ -290,19 +326,26 @@ fn unix_opened(connect: &Connect) -> Change {
     }
 }
 
-fn change(transition: &Transition) -> Change {
-    Change {
-        at: transition.at,
-        cookie: Cookie(transition.cookie),
-        state: state(transition.new_state),
-        from: state(transition.old_state),
-        client: client(&transition.flow),
-        error: transition.error,
-        shut: transition.shutdown & BOTH == BOTH,
-        released: transition.orphan == 1 || transition.kind == KIND_DESTROY,
-        bytes_sent: transition.bytes_sent,
-        bytes_received: transition.bytes_received,
+/// The process that called connect. The classic tracepoints do not know when it started: `/proc` does, if
+/// it is still there.
+fn opener(record: &ConnectRecord) -> ProcessId {
+    let start_ticks =
+        (record.process_start == 0).then(|| start_ticks(Path::new("/proc"), record.pid).unwrap_or(0));
+    match start_ticks {
+        Some(start_ticks) => ProcessId {
+            pid: record.pid,
+            start_ticks,
+        },
+        None => ProcessId::from_kernel(record.pid, record.process_start),
     }
+}
+
+/// Both ends, once this side has a port.
+fn ends(flow: &Flow) -> Option<Ends> {
+    Some((
+        client(flow)?,
+        SocketAddr::new(canonical(flow.remote), flow.remote_port),
+    ))
 }
 
 /// This end; unknown before the kernel has chosen a port, and after it was given back.
