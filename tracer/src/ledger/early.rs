@@ -31,20 +31,26 @@ pub(super) struct Early {
 
 impl Early {
     pub(super) fn note(&mut self, change: &Change) {
+        let newest = match self.fates.get(&change.cookie) {
+            Some(Fate::Ended(at)) => Some(*at),
+            Some(Fate::Changed(changes)) => changes.last().map(|last| last.at),
+            None => None,
+        };
+        if newest.is_some_and(|newest| change.at <= newest) {
+            return;
+        }
         if ends(change) {
             self.ended(change.cookie, change.at);
             return;
         }
-        let fate = self
-            .fates
-            .entry(change.cookie)
-            .or_insert_with(|| Fate::Changed(Vec::new()));
-        match fate {
-            Fate::Ended(at) if change.at <= *at => {}
-            // It has connected anew.
-            Fate::Ended(_) => *fate = Fate::Changed(vec![change.clone()]),
-            Fate::Changed(changes) if changes.len() < CHANGES => changes.push(change.clone()),
-            Fate::Changed(_) => {}
+        match self.fates.get_mut(&change.cookie) {
+            Some(Fate::Changed(changes)) if changes.len() < CHANGES => changes.push(change.clone()),
+            Some(Fate::Changed(_)) => {}
+            // After its end it has connected anew.
+            Some(Fate::Ended(_)) | None => {
+                self.fates
+                    .insert(change.cookie, Fate::Changed(vec![change.clone()]));
+            }
         }
     }
 

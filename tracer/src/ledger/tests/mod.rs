@@ -4,6 +4,8 @@
 mod books;
 mod life;
 mod loss;
+mod model;
+mod properties;
 mod window;
 
 use std::{net::SocketAddr, sync::Arc};
