@@ -4,9 +4,19 @@ use std::{net::SocketAddr, sync::Arc};
 
 use super::GroupKey;
 use crate::{
-    event::{Cause, Change, Connect, Cookie, Holder, Nanos, Observation, Server, State, Traffic},
+    event::{
+        Cause, Change, Connect, Cookie, Holder, Nanos, Observation, Place, SECOND, Server, State, Traffic,
+    },
     owner::ProcessId,
 };
+
+/// How far the times of an event and of a snapshot's row can be trusted against each other.
+///
+/// The kernel reports a change *before* it stores the new state, and a row's time is not taken in the same
+/// instant as its state; between the two may lie a preemption. So a row that is newer than an event by less
+/// than this may still show what was before the event. Among themselves, a socket's events are in order: they
+/// are made under its lock.
+pub(super) const SKEW: Nanos = 10 * (SECOND / 1000);
 
 /// Who called connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +60,13 @@ pub struct Connection {
     pub holders: Vec<Holder>,
     /// Snapshots in a row that did not find it.
     pub missed: u32,
+    /// Time of the newest event; `None` when only snapshots have told of it.
+    event_at: Option<Nanos>,
+    /// The opening that is in its group's history.
+    pub(super) counted_at: Option<Nanos>,
     established: bool,
-    released: bool,
-    peer_first: bool,
-    error: i32,
+    ended: bool,
+    cause: Option<Cause>,
 }
 
 impl Connection {
@@ -77,15 +90,16 @@ impl Connection {
             traffic: Traffic::default(),
             holders: Vec::new(),
             missed: 0,
+            event_at: Some(connect.at),
+            counted_at: None,
             established: false,
-            released: false,
-            peer_first: false,
-            error: 0,
+            ended: false,
+            cause: None,
         }
     }
 
     /// A connection whose opening was not seen: before attach, in a moment of loss, or of a unix socket.
-    pub(super) fn found(row: &Observation, first: bool) -> Self {
+    pub(super) fn found(row: &Observation, before_attach: bool) -> Self {
         Self {
             cookie: row.cookie,
             server: Arc::clone(&row.server),
@@ -93,7 +107,7 @@ impl Connection {
             netns: row.netns,
             inode: Some(row.inode),
             opener: None,
-            opened_at: (!first).then_some(row.at),
+            opened_at: (!before_attach).then_some(row.at),
             accepted_at: row.accepted_at,
             first_seen: row.at,
             changed_at: row.at,
@@ -102,10 +116,11 @@ impl Connection {
             traffic: row.traffic,
             holders: vec![row.holder],
             missed: 0,
+            event_at: None,
+            counted_at: None,
             established: row.state != State::Connecting,
-            released: false,
-            peer_first: row.state == State::PeerClosed,
-            error: 0,
+            ended: false,
+            cause: (row.state == State::PeerClosed).then_some(Cause::Peer),
         }
     }
 
@@ -155,25 +170,34 @@ impl Connection {
         self.traffic.bytes_sent.map(|bytes| bytes == 0)
     }
 
+    /// Whether this event is older than what other events have told.
+    pub(super) fn knows_better(&self, change: &Change) -> bool {
+        self.event_at.is_some_and(|at| change.at < at)
+    }
+
     pub(super) fn change(&mut self, change: &Change) {
-        self.changed_at = change.at;
+        self.event_at = Some(change.at);
         self.client = self.client.or(change.client);
-        if change.error != 0 {
-            self.error = change.error;
-        }
-        match change.state {
-            State::Established => self.established = true,
-            State::PeerClosed => {
-                self.peer_closed_at = Some(change.at);
-                self.peer_first = true;
+        self.established |= implies_connected(change.state) || implies_connected(change.from);
+        self.ended |= ends(change);
+        // Whoever ends it first is the cause: what comes after is only how it is carried out. A server
+        // that is still sending answers our close with a reset, and a write after the server's close too.
+        self.cause = self.cause.or(match (change.from, change.state) {
+            (_, State::PeerClosed) | (State::PeerClosed, _) => Some(Cause::Peer),
+            (State::Established | State::Connecting, State::Closing) => Some(Cause::Local),
+            (State::Established | State::Connecting, State::Closed) if change.error != 0 => {
+                Some(Cause::Reset)
             }
-            State::Connecting | State::Closing | State::Closed => {}
+            (State::Established | State::Connecting, State::Closed) => Some(Cause::Local),
+            _ => None,
+        });
+        if change.state == State::PeerClosed {
+            self.peer_closed_at = self.peer_closed_at.or(Some(change.at));
         }
-        self.released = change.released
-            // A close with data unread or with SO_LINGER 0 goes from open to closed in one step, with both
-            // directions shut; a reset by the server comes before anything is shut.
-            || change.state == State::Closed && change.shut && change.from != State::Closing;
-        self.state = change.state;
+        if change.at.saturating_add(SKEW) >= self.changed_at {
+            self.state = change.state;
+            self.changed_at = self.changed_at.max(change.at);
+        }
         if self.established {
             self.traffic.bytes_sent = Some(change.bytes_sent).max(self.traffic.bytes_sent);
             self.traffic.bytes_received = Some(change.bytes_received).max(self.traffic.bytes_received);
@@ -181,6 +205,10 @@ impl Connection {
     }
 
     pub(super) fn observe(&mut self, row: &Observation) {
+        if self.opener.is_some() && self.opened_at.is_some_and(|opened| row.at < opened) {
+            // The socket's descriptor is right, the rest is of an earlier life.
+            return;
+        }
         self.inode = Some(row.inode);
         self.client = self.client.or(row.client);
         self.accepted_at = self.accepted_at.or(row.accepted_at);
@@ -192,30 +220,61 @@ impl Connection {
             sends: self.traffic.sends.max(row.traffic.sends),
             ..row.traffic
         };
-        if row.at < self.changed_at {
+        let events_know_better = self.event_at.is_some_and(|at| row.at <= at.saturating_add(SKEW));
+        if row.at < self.changed_at || events_know_better {
             return;
         }
         self.changed_at = row.at;
-        if row.state == State::PeerClosed && self.state != State::PeerClosed {
-            self.peer_first = true;
+        if row.state == State::PeerClosed {
+            self.cause = self.cause.or(Some(Cause::Peer));
         }
-        self.established |= matches!(row.state, State::Established | State::PeerClosed);
+        self.established |= implies_connected(row.state) || row.state == State::Closed && has_carried(row);
         self.state = row.state;
     }
 
-    /// Whether nothing is left of it: the connection has ended and no descriptor refers to the socket.
+    /// Whether nothing is left of it: the connection has ended and no descriptor refers to the socket, or
+    /// it never came about.
     pub(super) fn over(&self) -> bool {
-        self.released || self.state == State::Closed && !self.established
+        self.ended || self.state == State::Closed && !self.established
     }
 
-    /// How it ended.
+    /// How it ended, as far as that was seen.
     pub(super) fn cause(&self) -> Cause {
-        if self.error != 0 {
-            Cause::Reset
-        } else if self.peer_first {
-            Cause::Peer
-        } else {
-            Cause::Local
-        }
+        self.cause.unwrap_or(Cause::Unseen)
     }
+
+    /// Whether the kernel tells of its changes; of unix sockets, only snapshots do.
+    pub(super) fn tells(&self) -> bool {
+        tells(&self.server)
+    }
+}
+
+/// See [`Connection::tells`].
+pub(super) fn tells(server: &Server) -> bool {
+    matches!(server.place, Place::Tcp(_))
+}
+
+/// Whether a socket only gets into this state by way of a connection. It is in `Closed` also before.
+fn implies_connected(state: State) -> bool {
+    matches!(state, State::Established | State::PeerClosed | State::Closing)
+}
+
+/// Whether data went either way: tells a socket whose connection has ended from one that never had any.
+pub(super) fn has_carried(row: &Observation) -> bool {
+    row.traffic.bytes_sent.unwrap_or(0) > 0 || row.traffic.bytes_received.unwrap_or(0) > 0
+}
+
+/// Whether a change is the last of a connection's life.
+///
+/// Not a state alone: after a reset, or a `shutdown` that both sides have completed, the socket is closed
+/// and its descriptor still there. It ends when no descriptor refers to the socket any more, or when this
+/// side goes from open to closed in one step and without an error: a close with data unread or with
+/// `SO_LINGER` 0, or a connect to `AF_UNSPEC`, after which the kernel no longer knows what the socket was for.
+pub(super) fn ends(change: &Change) -> bool {
+    let at_once = match change.from {
+        State::Connecting => true,
+        State::Established | State::PeerClosed => change.error == 0,
+        State::Closing | State::Closed => false,
+    };
+    change.released || change.state == State::Closed && at_once
 }

@@ -64,6 +64,15 @@ impl Group {
         push(&mut self.opens, at);
     }
 
+    /// Another group takes over a connection, and with it the moment at which it was opened.
+    pub(super) fn handed_over(&mut self, at: Nanos) {
+        self.opened = self.opened.saturating_sub(1);
+        // Not there when it was too long ago to be kept.
+        if let Ok(place) = self.opens.binary_search(&at) {
+            self.opens.remove(place);
+        }
+    }
+
     pub(super) fn closed(&mut self, at: Nanos) {
         self.closed += 1;
         push(&mut self.closes, at);
