@@ -65,19 +65,17 @@ impl Identity {
 mod tests {
     use super::*;
 
-    fn ends(port: u16) -> Option<Ends> {
-        Some((
-            SocketAddr::from(([127, 0, 0, 1], port)),
-            SocketAddr::from(([127, 0, 0, 1], 5432)),
-        ))
+    fn ends(port: u16) -> Ends {
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        (local(port), local(5432))
     }
 
     #[test]
     fn a_reused_address_is_another_socket() {
         let mut identity = Identity::default();
         let first = identity.connect(0xffff_8880);
-        assert_eq!(identity.event(0xffff_8880, ends(40_000)), first);
-        assert_eq!(identity.destroyed(0xffff_8880, ends(40_000)), first);
+        assert_eq!(identity.event(0xffff_8880, Some(ends(40_000))), first);
+        assert_eq!(identity.destroyed(0xffff_8880, Some(ends(40_000))), first);
         assert_ne!(identity.connect(0xffff_8880), first);
     }
 
@@ -85,20 +83,20 @@ mod tests {
     fn a_snapshot_and_events_agree_on_a_socket_whichever_comes_first() {
         let mut identity = Identity::default();
         let opened = identity.connect(1);
-        identity.event(1, ends(40_000));
-        assert_eq!(identity.observed(Cookie(77), ends(40_000)), opened);
-        assert_eq!(identity.observed(Cookie(78), ends(40_001)), Cookie(78));
-        assert_eq!(identity.event(2, ends(40_001)), Cookie(78));
+        identity.event(1, Some(ends(40_000)));
+        assert_eq!(identity.observed(Cookie(77), Some(ends(40_000))), opened);
+        assert_eq!(identity.observed(Cookie(78), Some(ends(40_001))), Cookie(78));
+        assert_eq!(identity.event(2, Some(ends(40_001))), Cookie(78));
     }
 
     #[test]
     fn ends_that_are_used_again_are_another_connection() {
         let mut identity = Identity::default();
         let first = identity.connect(1);
-        identity.event(1, ends(40_000));
-        identity.destroyed(1, ends(40_000));
+        identity.event(1, Some(ends(40_000)));
+        identity.destroyed(1, Some(ends(40_000)));
         let second = identity.connect(2);
-        assert_eq!(identity.event(2, ends(40_000)), second);
+        assert_eq!(identity.event(2, Some(ends(40_000))), second);
         assert_ne!(first, second);
     }
 }

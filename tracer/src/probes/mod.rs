@@ -127,6 +127,8 @@ pub struct Probes {
     /// One bit for each port that is watched.
     ports: Box<[u64]>,
     lost: [u64; Counter::ALL.len()],
+    /// Events that were read while a snapshot was taken.
+    early: Vec<Event>,
     /// Buffer for walks, kept for its size.
     rows: Vec<u8>,
     missing: Vec<(&'static table::Probe, String)>,
@@ -208,6 +210,7 @@ impl Probes {
             refused: Vec::new(),
             ports,
             lost: [0; Counter::ALL.len()],
+            early: Vec::new(),
             rows: Vec::new(),
             missing,
             stats,
@@ -247,6 +250,7 @@ impl Probes {
     /// # Errors
     /// When the loss counters cannot be read.
     pub fn drain(&mut self, mut take: impl FnMut(Event)) -> Result<()> {
+        self.early.drain(..).for_each(&mut take);
         while let Some(record) = self.ring.next() {
             self.translator.record(&record, &mut take);
         }
@@ -295,7 +299,12 @@ impl Probes {
                         .get(usize::from(port) / 64)
                         .is_some_and(|word| word >> (port % 64) & 1 == 1)
                 };
-                self.translator.diag_rows(diag::rows(wanted)?)
+                let rows = diag::rows(wanted)?;
+                // Where events have no cookies, those that came before a row say which socket the row means.
+                while let Some(record) = self.ring.next() {
+                    self.translator.record(&record, |event| self.early.push(event));
+                }
+                self.translator.diag_rows(rows)
             }
         };
         let ended = clock::monotonic();
