@@ -69,6 +69,23 @@ pub struct Traffic {
     pub followed: bool,
 }
 
+impl Traffic {
+    /// What may be believed of a socket that was opened before attach: where the kernel keeps no counts,
+    /// those made since attach are no totals.
+    #[must_use]
+    pub fn of_before_attach(self) -> Self {
+        if !self.followed {
+            return self;
+        }
+        Self {
+            bytes_sent: None,
+            bytes_received: None,
+            sends: None,
+            ..self
+        }
+    }
+}
+
 /// A TCP state that matters to a client; a unix socket is `Established` or `PeerClosed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {

@@ -258,7 +258,7 @@ pub fn overview(agent: &mut Agent, findings: &[Finding]) -> Vec<text::GroupRow> 
         .map(|(key, _, connections)| {
             let silences: Vec<Nanos> = connections
                 .iter()
-                .filter_map(|connection| connection.last_activity().map(|at| now.saturating_sub(at)))
+                .filter_map(|connection| connection.last_known_activity().map(|at| now.saturating_sub(at)))
                 .collect();
             text::GroupRow {
                 process: owners.describe(key.process),

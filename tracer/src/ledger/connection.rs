@@ -60,6 +60,8 @@ pub struct Connection {
     pub holders: Vec<Holder>,
     /// Snapshots in a row that did not find it.
     pub missed: u32,
+    /// Whose it was when it was last held: its end belongs to that process, though nobody holds it then.
+    last_held_by: Option<ProcessId>,
     /// Time of the newest event; `None` when only snapshots have told of it.
     event_at: Option<Nanos>,
     /// The opening that is in its group's history.
@@ -90,6 +92,7 @@ impl Connection {
             traffic: Traffic::default(),
             holders: Vec::new(),
             missed: 0,
+            last_held_by: None,
             event_at: Some(connect.at),
             counted_at: None,
             established: false,
@@ -113,9 +116,14 @@ impl Connection {
             changed_at: row.at,
             state: row.state,
             peer_closed_at: None,
-            traffic: row.traffic,
+            traffic: if before_attach {
+                row.traffic.of_before_attach()
+            } else {
+                row.traffic
+            },
             holders: vec![row.holder],
             missed: 0,
+            last_held_by: None,
             event_at: None,
             counted_at: None,
             established: row.state != State::Connecting,
@@ -129,10 +137,20 @@ impl Connection {
     pub fn process(&self) -> Option<ProcessId> {
         let opener = self.opener.map(|opener| opener.process);
         match opener {
-            Some(opener) if self.holders.is_empty() => Some(opener),
+            Some(opener) if self.holders.is_empty() => self.last_held_by.or(Some(opener)),
             Some(opener) if self.holders.iter().any(|holder| holder.process == opener) => Some(opener),
-            _ => self.holders.first().map(|holder| holder.process),
+            _ => self
+                .holders
+                .first()
+                .map(|holder| holder.process)
+                .or(self.last_held_by),
         }
+    }
+
+    /// A snapshot no longer finds a holder.
+    pub(super) fn let_go(&mut self) {
+        self.last_held_by = self.process();
+        self.holders.clear();
     }
 
     pub(super) fn group_key(&self) -> Option<GroupKey> {
@@ -152,10 +170,15 @@ impl Connection {
     /// A connection that never carried any counts from its opening.
     #[must_use]
     pub fn last_activity(&self) -> Option<Nanos> {
-        let data = self.traffic.last_sent.max(self.traffic.last_received);
-        data.max(self.opened_at)
-            .max(self.accepted_at)
+        self.last_known_activity()
             .or(self.traffic.followed.then_some(self.first_seen))
+    }
+
+    /// When it last carried data, or was opened; `None` when neither was seen.
+    #[must_use]
+    pub fn last_known_activity(&self) -> Option<Nanos> {
+        let data = self.traffic.last_sent.max(self.traffic.last_received);
+        data.max(self.opened_at).max(self.accepted_at)
     }
 
     /// Whether the server owes an answer: then silence is a running query.
@@ -212,13 +235,18 @@ impl Connection {
         self.inode = Some(row.inode);
         self.client = self.client.or(row.client);
         self.accepted_at = self.accepted_at.or(row.accepted_at);
+        let news = if self.opened_at.is_none() {
+            row.traffic.of_before_attach()
+        } else {
+            row.traffic
+        };
         self.traffic = Traffic {
-            last_sent: self.traffic.last_sent.max(row.traffic.last_sent),
-            last_received: self.traffic.last_received.max(row.traffic.last_received),
-            bytes_sent: self.traffic.bytes_sent.max(row.traffic.bytes_sent),
-            bytes_received: self.traffic.bytes_received.max(row.traffic.bytes_received),
-            sends: self.traffic.sends.max(row.traffic.sends),
-            ..row.traffic
+            last_sent: self.traffic.last_sent.max(news.last_sent),
+            last_received: self.traffic.last_received.max(news.last_received),
+            bytes_sent: self.traffic.bytes_sent.max(news.bytes_sent),
+            bytes_received: self.traffic.bytes_received.max(news.bytes_received),
+            sends: self.traffic.sends.max(news.sends),
+            ..news
         };
         let events_know_better = self.event_at.is_some_and(|at| row.at <= at.saturating_add(SKEW));
         if row.at < self.changed_at || events_know_better {

@@ -169,6 +169,10 @@ impl Ledger {
             }
             // A socket may connect anew once its connection is dissolved: a new life, and so the end of the
             // old one if that was not seen.
+            // A unix socket connects once: this is its first data, told again.
+            if !known.tells() {
+                return;
+            }
             self.end(connect.cookie, connect.at, tell);
         }
         self.early.forget(connect.cookie);
@@ -280,7 +284,7 @@ impl Ledger {
                 None if connection.changed_at >= snapshot.began
                     || connection.first_seen >= snapshot.began => {}
                 None => {
-                    connection.holders.clear();
+                    connection.let_go();
                     connection.missed += 1;
                     // TCP tells when it ends, so an unheld socket is in flight (SCM_RIGHTS) or registered
                     // with io_uring; unless events were lost. What is ending may take minutes to say so when

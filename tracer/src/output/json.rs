@@ -427,7 +427,7 @@ fn socket_json(at: Nanos, connection: &Connection, passed_over: Option<u64>) -> 
             port: client.port(),
         }),
         age_s: since(connection.opened_at.or(connection.accepted_at)),
-        idle_s: since(connection.last_activity()),
+        idle_s: since(connection.last_known_activity()),
         passed_over,
         bytes_sent: connection.traffic.bytes_sent,
         bytes_received: connection.traffic.bytes_received,
