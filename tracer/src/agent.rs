@@ -1,5 +1,7 @@
 //! The agent: feeds the ledger from the probes, and asks for verdicts. Every command is a small loop around it.
 
+#![forbid(unsafe_code)]
+
 mod admission;
 
 use std::sync::Arc;
@@ -83,6 +85,10 @@ impl Agent {
     /// # Errors
     /// When the kernel refuses the walk.
     pub fn refresh(&mut self, tell: &mut dyn FnMut(&mut Owners, &Ledger, Outcome)) -> Result<()> {
+        // The wall clock may have been set since.
+        self.stamps = Stamps {
+            epoch: clock::epoch(),
+        };
         let mut snapshot: Snapshot = self.probes.snapshot()?;
         self.drain(tell)?;
         let Self {

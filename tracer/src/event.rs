@@ -3,6 +3,8 @@
 //! The shell (`probes`) makes events, the [`crate::ledger`] folds them. Times come in with the events, as
 //! `CLOCK_MONOTONIC` nanoseconds, so that the same events always give the same findings.
 
+#![forbid(unsafe_code)]
+
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},

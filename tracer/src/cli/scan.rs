@@ -1,6 +1,6 @@
 //! `connleak scan`: one look.
 //!
-//! Sockets that look leaked get a second look, half a second later: a pool in use gives itself away by using
+//! Sockets that look leaked get a second look, 0.4 seconds later: a pool in use gives itself away by using
 //! one of them again, and a connection that was just being closed is gone by then. A host on which nothing
 //! looks leaked is not kept waiting.
 
@@ -53,7 +53,7 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
         ..Options::default()
     };
     let mut agent = Agent::attach(&databases, processes, policy, options)?;
-    let mut report = Report::new(args.output, None)?;
+    let mut report = Report::new(args.output, None, false)?;
 
     let mut quiet = |_: &mut _, _: &_, _| {};
     agent.refresh(&mut quiet)?;

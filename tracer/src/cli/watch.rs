@@ -72,7 +72,7 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
     let databases = args.filter.databases()?;
     need_privileges()?;
     let processes = args.filter.processes()?;
-    let mut report = Report::new(args.output, args.log_file.as_deref())?;
+    let mut report = Report::new(args.output, args.log_file.as_deref(), true)?;
     let options = Options {
         diagnostics,
         backend: args.backend.into(),
@@ -142,7 +142,7 @@ impl Watch {
                 biased;
                 _ = interrupt.recv() => break,
                 _ = terminate.recv() => break,
-                _ = hangup.recv() => report.reopen()?,
+                _ = hangup.recv() => report.reopen(),
                 () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break,
                 _ = refresh.tick() => self.refresh(report)?,
                 _ = tick.tick() => self.drain(report)?,

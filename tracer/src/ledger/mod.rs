@@ -13,6 +13,8 @@
 //! ends, so it is kept. A unix socket, and any socket after a loss, counts as closed, and as opened anew
 //! when it is met again.
 
+#![forbid(unsafe_code)]
+
 mod connection;
 mod early;
 mod group;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     event::{Cause, Nanos, Place, SECOND, Server},
     ledger::{Connection, Totals},
+    output::redact,
     owner::Process,
     probes::Cost,
     verdict::{
@@ -387,7 +388,7 @@ fn process_json(process: &Process) -> ProcessJson {
             .map(|millis| rfc3339(i128::from(millis) * 1_000_000)),
         name: process.name.clone(),
         executable: process.executable.clone(),
-        command_line: process.command_line.clone(),
+        command_line: redact::command_line(&process.command_line),
         user: process.user.clone(),
         container_id: process.container_id.clone(),
         pod: process.pod.clone(),

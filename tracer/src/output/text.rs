@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{duration::human, escape::escape};
+use super::{duration::human, escape::escape, redact};
 use crate::{
-    event::{Nanos, Server},
+    event::{Nanos, SECOND, Server, State},
     owner::Process,
     verdict::{Confidence, Finding, Kind, track::Resolution},
 };
@@ -46,9 +46,18 @@ pub fn headline(finding: &Finding, process: &Process) -> String {
             format!("{who} {verb} connections to {to}: {}", measure(finding))
         }
         Kind::CloseWait => {
-            format!("{who} keeps {connections} that {to} has closed (CLOSE_WAIT): the descriptors leak")
+            let waiting = finding
+                .sockets
+                .iter()
+                .any(|socket| socket.connection.state == State::PeerClosed);
+            let how = if waiting {
+                "that the server has closed (CLOSE_WAIT)"
+            } else {
+                "that are over (CLOSE)"
+            };
+            format!("{who} keeps {connections} to {to} {how}: the descriptors leak")
         }
-        Kind::NeverUsed => format!("{who} opened {connections} to {to} and never sent a byte on them"),
+        Kind::NeverUsed => format!("{who} opened {connections} to {to} without ever sending a byte"),
     }
 }
 
@@ -56,7 +65,7 @@ pub fn headline(finding: &Finding, process: &Process) -> String {
 fn measure(finding: &Finding) -> String {
     let mut text = finding.sockets.len().to_string();
     match (finding.idle_min(), finding.idle_max()) {
-        (Some(least), _) if finding.passed_over_max() > 0 => {
+        (Some(least), _) if finding.passed_over_max() > 0 && least >= SECOND => {
             let _ = write!(text, " idle for over {} and passed over", human(least));
         }
         (_, Some(most)) => {
@@ -166,7 +175,7 @@ fn line(out: &mut String, label: &str, text: &str) {
 
 fn who(process: &Process) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
-    let command: String = escape(&process.command_line.join(" "))
+    let command: String = escape(&redact::command_line(&process.command_line).join(" "))
         .chars()
         .take(160)
         .collect();
@@ -240,17 +249,18 @@ pub fn update(finding: &Finding, process: &Process, time: &str) -> String {
 /// The sentence of a retraction, without colour.
 #[must_use]
 pub fn retraction(finding: &Finding, process: &Process, resolution: Resolution) -> String {
-    let how = match resolution {
-        Resolution::Closed => "its sockets are closed",
-        Resolution::UsedAgain => "its sockets are used again",
-    };
-    format!(
-        "{}: {} {} [{}]",
-        name(process),
-        finding.kind.name(),
-        how,
-        finding.id
-    )
+    let connections = plural(finding.sockets.len(), "connection");
+    let (who, to) = (name(process), server(&finding.server));
+    match resolution {
+        Resolution::Closed => format!(
+            "{who} has closed the {connections} to {to} that it had leaked [{}]",
+            finding.id
+        ),
+        Resolution::UsedAgain => format!(
+            "{who} uses its {connections} to {to} again: no leak [{}]",
+            finding.id
+        ),
+    }
 }
 
 /// A retraction, in one line.
@@ -315,11 +325,12 @@ pub fn overview(rows: &[GroupRow], idle: Nanos) -> String {
 #[must_use]
 pub fn nothing_found(sockets: usize, processes: usize) -> String {
     if sockets == 0 {
-        return "No database sockets are open on this host (see --port and --all-ports).\n".to_owned();
+        return "No database connection matches, held by any process (see --port and --all-ports).\n"
+            .to_owned();
     }
     format!(
-        "{GOOD}No leak found.{GOOD:#} {} of {}.\n",
-        plural(sockets, "database socket"),
+        "{GOOD}No leak found{GOOD:#} in {} of {}.\n",
+        plural(sockets, "database connection"),
         plural(processes, "process")
     )
 }

@@ -3,6 +3,8 @@
 //! Pure, like the ledger. A rule looks at one group (a process and a server) and makes at most one claim; a
 //! claim becomes a [`Finding`] here, and [`track`] follows findings over time.
 
+#![forbid(unsafe_code)]
+
 mod close_wait;
 mod finding;
 mod glance;
