@@ -11,6 +11,7 @@ mod glance;
 mod leak;
 mod never_used;
 pub mod track;
+mod undated;
 mod view;
 
 pub use finding::{Confidence, Finding, FindingId, Kind};
@@ -56,7 +57,9 @@ pub fn judge(ledger: &Ledger, now: Nanos, policy: &Policy) -> Vec<Finding> {
             now,
             ledger,
         };
-        let leak = leak::claim(&view, policy).or_else(|| glance::claim(&view, policy));
+        let leak = leak::claim(&view, policy)
+            .or_else(|| glance::claim(&view, policy))
+            .or_else(|| undated::claim(&view, policy));
         let claims = [
             leak,
             close_wait::claim(&view, policy),
@@ -66,7 +69,7 @@ pub fn judge(ledger: &Ledger, now: Nanos, policy: &Policy) -> Vec<Finding> {
             claims
                 .into_iter()
                 .flatten()
-                .map(|claim| Finding::new(key, &view, claim)),
+                .map(|claim| Finding::new(key, &view, policy, claim)),
         );
     }
     findings
