@@ -302,7 +302,7 @@ impl World {
     }
 
     fn open(&mut self, process: ProcessId, cookie: u64) {
-        let free = (3..).find(|&fd| !self.descriptors.contains_key(&Holder { process, fd }));
+        let free = (3..1000).find(|&fd| !self.descriptors.contains_key(&Holder { process, fd }));
         let fd = free.expect("a free number");
         self.descriptors.insert(Holder { process, fd }, cookie);
     }
