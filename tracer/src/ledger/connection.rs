@@ -52,7 +52,7 @@ pub struct Connection {
     pub changed_at: Nanos,
     /// Its state now.
     pub state: State,
-    /// When the server closed, if that was seen.
+    /// When the server's end was closed, at the latest; `None` while it is not, or was so before attach.
     pub peer_closed_at: Option<Nanos>,
     /// What it has carried.
     pub traffic: Traffic,
@@ -207,14 +207,13 @@ impl Connection {
         // that is still sending answers our close with a reset, and a write after the server's close too.
         self.cause = self.cause.or(match (change.from, change.state) {
             (_, State::PeerClosed) | (State::PeerClosed, _) => Some(Cause::Peer),
-            (State::Established | State::Connecting, State::Closing) => Some(Cause::Local),
-            (State::Established | State::Connecting, State::Closed) if change.error != 0 => {
-                Some(Cause::Reset)
-            }
-            (State::Established | State::Connecting, State::Closed) => Some(Cause::Local),
+            (State::Closing | State::Closed, _) => None,
+            (_, State::Closed) if change.error != 0 => Some(Cause::Reset),
+            (_, State::Closing | State::Closed) => Some(Cause::Local),
             _ => None,
         });
-        if change.state == State::PeerClosed {
+        // A reset, or the server's answer to our own shutdown, closes its end too.
+        if matches!(change.state, State::PeerClosed | State::Closed) {
             self.peer_closed_at = self.peer_closed_at.or(Some(change.at));
         }
         if change.at.saturating_add(SKEW) >= self.changed_at {
@@ -256,7 +255,14 @@ impl Connection {
         if row.state == State::PeerClosed {
             self.cause = self.cause.or(Some(Cause::Peer));
         }
-        self.established |= implies_connected(row.state) || row.state == State::Closed && has_carried(row);
+        if matches!(row.state, State::PeerClosed | State::Closed) {
+            self.peer_closed_at = self.peer_closed_at.or(Some(row.at));
+        }
+        let carried = has_carried(row);
+        self.established |= implies_connected(row.state) || row.state == State::Closed && carried;
+        // A connect resets the counters: the connection that we know is over, and the next one has failed.
+        let known = self.traffic.bytes_sent.max(self.traffic.bytes_received);
+        self.ended |= row.state == State::Closed && !carried && known > Some(0);
         self.state = row.state;
     }
 

@@ -51,6 +51,21 @@ impl Group {
         after(&self.closes, at)
     }
 
+    /// The fewest connections that were open at once from one moment until before another, as a difference
+    /// to what is open now.
+    #[must_use]
+    pub fn trough(&self, from: Nanos, until: Nanos) -> i64 {
+        let open = |at| self.closes_after(at).cast_signed() - self.opens_after(at).cast_signed();
+        let first = self.closes.partition_point(|&at| at <= from);
+        let closes = self.closes.iter().skip(first).copied();
+        closes
+            .take_while(|&at| at < until)
+            .chain([from])
+            .map(open)
+            .min()
+            .unwrap_or(0)
+    }
+
     pub(super) fn add(&mut self, cookie: Cookie) {
         self.members.insert(cookie);
     }
@@ -113,6 +128,21 @@ mod tests {
         assert_eq!(group.opens_after(0), 4);
         assert_eq!(group.opens_after(4), 2);
         assert_eq!(group.opens_after(9), 0);
+    }
+
+    #[test]
+    fn the_trough_is_the_fewest_open_at_once() {
+        let mut group = Group::default();
+        for at in [10, 20, 30, 50] {
+            group.opened(at);
+        }
+        group.closed(40);
+        // Open: 1 from 10, 2 from 20, 3 from 30, 2 from 40, 3 from 50 and now.
+        assert_eq!(group.trough(10, 20), -2);
+        assert_eq!(group.trough(20, 30), -1);
+        assert_eq!(group.trough(30, 40), 0);
+        assert_eq!(group.trough(30, 50), -1);
+        assert_eq!(group.trough(50, Nanos::MAX), 0);
     }
 
     #[test]

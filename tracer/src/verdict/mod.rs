@@ -10,6 +10,10 @@ mod finding;
 mod glance;
 mod leak;
 mod never_used;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 pub mod track;
 mod undated;
 mod view;

@@ -53,6 +53,22 @@ fn a_lost_refusal_does_not_leave_a_connect_open() {
 }
 
 #[test]
+fn a_socket_whose_next_connect_failed_unseen_is_not_its_former_connection() {
+    let mut books = Books::attached();
+    books.feed(opened(100, 1, 7));
+    // Dissolved, connected anew, refused: all of it lost.
+    books.feed([lost(150, 3)]);
+    let refused = Observation {
+        state: State::Closed,
+        traffic: Traffic::default(),
+        ..row(205, 1, 7, 3)
+    };
+    books.snapshot(200, 210, [refused]);
+    assert_eq!(books.get(1), None);
+    assert_eq!(books.totals(), (1, 1, 0, 0));
+}
+
+#[test]
 fn a_lost_handshake_does_not_turn_a_close_into_a_failure() {
     let mut books = Books::attached();
     books.feed([connect(100, 1, 7), lost(150, 1)]);

@@ -80,11 +80,13 @@ impl World {
             return;
         }
         let from = self.state(cookie);
-        self.turn(cookie, from, State::Closing, |change| change.shut = both);
+        self.turn(cookie, from, State::Closing, |change| {
+            change.shut = both;
+        });
         if from == State::Established {
             self.blame(cookie, Cause::Local);
             self.turn(cookie, State::Closing, State::Closing, |change| {
-                change.shut = both
+                change.shut = both;
             });
         }
         let socket = self.socket(cookie);
