@@ -2,14 +2,17 @@
 //! notes when those that were found carry data (`sock_send_length` and `sock_recv_length`, since 6.3).
 
 use aya_ebpf::{
-    helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns},
+    helpers::bpf_ktime_get_ns,
     macros::{btf_tracepoint, map},
     maps::LruHashMap,
     programs::BtfTracePointContext,
 };
 use connleak_ebpf::{AF_UNIX, Activity};
 
-use super::read::{member, offset};
+use super::{
+    access,
+    read::{member, offset},
+};
 
 /// What each followed socket has carried, by cookie. The snapshot program adds sockets; the least
 /// recently used go when it is full, and count as new when they are met again.
@@ -52,8 +55,9 @@ fn note(sk: *const u8, update: impl FnOnce(&mut Activity, u64), length: i32) {
     if length <= 0 || !matches!(member::<u16>(sk, offset!(skc_family)), Ok(AF_UNIX)) {
         return;
     }
-    // SAFETY: `sk` is the tracepoint's own argument.
-    let cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
+    let Ok(cookie) = access::unix_identity(sk) else {
+        return;
+    };
     if let Some(activity) = ACTIVITY.get_ptr_mut(cookie) {
         // SAFETY: the entry is live for this program's run. Two threads may send on one socket at once;
         // then one addition may be lost, the times are still right.

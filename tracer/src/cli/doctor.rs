@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{OK, USAGE};
 use crate::{
     output::sink,
-    probes::{Options, object, preflight, table::PROBES},
+    probes::{Options, object, preflight, refusal, table::PROBES},
     server::{Databases, Flags},
 };
 
@@ -73,7 +73,7 @@ impl Doctor {
     /// Loads every program, which is the kernel's own word on it, and attaches none.
     fn programs(&mut self) -> Result<()> {
         let databases = Databases::build(&Flags::default())?;
-        let mut loaded = match object::load(&databases, Options::default()) {
+        let loaded = match object::load(&databases, Options::default()) {
             Ok(loaded) => {
                 self.say("ok", "structure offsets, ring buffer, maps", "resolved and made");
                 loaded
@@ -90,19 +90,26 @@ impl Doctor {
         };
         for probe in PROBES {
             let hook = format!("{}:{}", probe.hook_kind(), probe.hook_name());
-            match probe.load(&mut loaded.ebpf, &loaded.btf) {
-                Ok(()) => self.say("ok", &hook, probe.purpose),
-                Err(error) if probe.required => {
-                    self.require(false, &hook, "", &format!("needs {}: {error}", probe.since));
+            let refused = loaded
+                .refused
+                .iter()
+                .find(|(other, _)| std::ptr::eq(*other, probe));
+            match refused.map(|(_, error)| refusal::reason(error)) {
+                None => self.say("ok", &hook, probe.purpose),
+                Some(reason) if probe.required => {
+                    self.require(false, &hook, "", &format!("needs {}: {reason}", probe.since));
                 }
-                Err(error) => {
+                Some(reason) => {
                     self.say(
                         "warn",
                         &hook,
-                        &format!("{} (needs {}: {error})", probe.without, probe.since),
+                        &format!("{} (needs {}: {reason})", probe.without, probe.since),
                     );
                 }
             }
+        }
+        if self.usable {
+            self.say("ok", "sockets told apart", loaded.access.describe());
         }
         Ok(())
     }

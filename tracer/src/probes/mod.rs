@@ -7,6 +7,7 @@ pub mod object;
 pub mod offsets;
 pub mod peer;
 pub mod preflight;
+pub mod refusal;
 pub mod table;
 mod translate;
 
@@ -15,7 +16,7 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
     maps::{Map, MapData, PerCpuArray, RingBuf},
@@ -87,27 +88,32 @@ impl Probes {
     /// # Errors
     /// When a required program cannot be loaded; says which, and what to do.
     pub fn attach(databases: Databases, options: Options) -> Result<Self> {
-        let mut loaded = object::load(&databases, options)?;
+        let object::Loaded {
+            mut ebpf, refused, ..
+        } = object::load(&databases, options)?;
         let mut missing: Vec<(&'static table::Probe, String)> = Vec::new();
+        let mut refused: Vec<_> = refused;
         for probe in table::PROBES {
-            let outcome = probe
-                .load(&mut loaded.ebpf, &loaded.btf)
-                .and_then(|()| probe.attach(&mut loaded.ebpf));
-            match outcome {
-                Ok(()) => {}
-                Err(error) if probe.required => {
-                    return Err(anyhow!(error).context(format!(
-                        "can't attach {} to {}:{} ({}); run 'connleak doctor'",
-                        probe.program,
-                        probe.hook_kind(),
-                        probe.hook_name(),
-                        probe.purpose
-                    )));
-                }
-                Err(error) => missing.push((probe, error.to_string())),
+            if refused.iter().any(|(other, _)| std::ptr::eq(*other, probe)) {
+                continue;
+            }
+            if let Err(error) = probe.attach(&mut ebpf) {
+                refused.push((probe, error));
             }
         }
-        let mut ebpf = loaded.ebpf;
+        for (probe, error) in &refused {
+            if probe.required {
+                bail!(
+                    "can't attach {} to {}:{} ({}): {}; run 'connleak doctor'",
+                    probe.program,
+                    probe.hook_kind(),
+                    probe.hook_name(),
+                    probe.purpose,
+                    refusal::reason(error)
+                );
+            }
+            missing.push((probe, refusal::reason(error)));
+        }
         let logger = options
             .diagnostics
             .then(|| EbpfLogger::init(&mut ebpf))
