@@ -6,7 +6,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    helpers::{bpf_get_socket_cookie, bpf_jiffies64, bpf_ktime_get_ns, bpf_seq_write, bpf_sock_from_file},
+    helpers::{bpf_jiffies64, bpf_ktime_get_ns, bpf_seq_write},
     macros::map,
     maps::PerCpuArray,
 };
@@ -15,7 +15,7 @@ use connleak_ebpf::{
 };
 
 use super::{
-    Skip,
+    Skip, access,
     read::{member, offset},
     send::count,
     socket, unix,
@@ -68,18 +68,7 @@ pub extern "C" fn connleak_snapshot(ctx: *mut TaskFile) -> i32 {
 
 #[inline(always)]
 fn visit(seq: *mut c_void, task: *const u8, fd: u32, file: *mut c_void) -> Result<(), Skip> {
-    // SAFETY: `file` is the iterator's own; the helper gives null when it is no socket.
-    let owner: *const u8 = unsafe { bpf_sock_from_file(file.cast()) }.cast();
-    if owner.is_null() {
-        return Err(Skip::Filtered);
-    }
-    // A direct load, not a probe read: so the verifier keeps knowing that this is a `struct sock`.
-    // SAFETY: `owner` is a `struct socket`, and the offset comes from the kernel's BTF.
-    let sk: *const u8 =
-        unsafe { core::ptr::read_volatile(owner.add(offset!(socket_sk) as usize).cast::<*const u8>()) };
-    if sk.is_null() {
-        return Err(Skip::Filtered);
-    }
+    let (owner, sk) = access::of_file(file)?;
     let family: u16 = member(sk, offset!(skc_family))?;
     match family {
         AF_INET | AF_INET6 => visit_tcp(seq, task, fd, owner, sk, family),
@@ -134,8 +123,7 @@ fn visit_tcp(
         let arrived: u32 = member(sk, offset!(tcp_rcv_nxt))?;
         row.unread = arrived.wrapping_sub(member(sk, offset!(tcp_copied_seq))?);
         row.inode = inode(owner)?;
-        // SAFETY: `sk` was loaded from the iterator's socket, which holds a reference to it.
-        row.cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
+        row.cookie = access::identity(sk)?;
     }
     let leader = holder(task, &mut row.pid, &mut row.process_start)?;
     row.comm = member(leader, offset!(task_comm))?;
@@ -172,8 +160,7 @@ fn visit_unix(
     if !peer_owner.is_null() {
         row.peer_inode = inode(peer_owner)?;
     }
-    // SAFETY: as in `visit_tcp`.
-    row.cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
+    row.cookie = access::unix_identity(sk)?;
     if client {
         // SAFETY: the map's own entry, copied at once.
         match unsafe { unix::ACTIVITY.get(row.cookie) } {

@@ -4,18 +4,15 @@
 //! when one is gone.
 
 use aya_ebpf::{
-    helpers::{
-        bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid, bpf_get_socket_cookie,
-        bpf_ktime_get_ns,
-    },
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid, bpf_ktime_get_ns},
     macros::{btf_tracepoint, map},
     maps::LruHashMap,
     programs::BtfTracePointContext,
 };
-use connleak_ebpf::{AF_UNIX, Activity, Counter, KIND_UNIX, UNIX_PATH_LEN, UnixRow};
+use connleak_ebpf::{ABSENT, AF_UNIX, Activity, Counter, KIND_UNIX, UNIX_PATH_LEN, UnixRow};
 
 use super::{
-    Skip,
+    Skip, access,
     read::{self, member, offset},
     send::{count, send_in_place},
 };
@@ -58,8 +55,9 @@ fn note(sk: *const u8, length: i32, update: impl FnOnce(&mut Activity, u64)) {
     if length <= 0 || !matches!(member::<u16>(sk, offset!(skc_family)), Ok(AF_UNIX)) {
         return;
     }
-    // SAFETY: `sk` is the tracepoint's own argument.
-    let cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
+    let Ok(cookie) = access::unix_identity(sk) else {
+        return;
+    };
     // SAFETY: no arguments.
     let now = unsafe { bpf_ktime_get_ns() };
     if let Some(activity) = ACTIVITY.get_ptr_mut(cookie) {
@@ -122,7 +120,7 @@ pub(crate) struct Name {
 /// Finds the name of a connected stream socket's server.
 #[inline(always)]
 pub(crate) fn name(sk: *const u8, peer: *const u8) -> Result<Name, Skip> {
-    if member::<u16>(sk, offset!(sk_type))? != STREAM || peer.is_null() {
+    if offset!(unix_addr) == ABSENT || member::<u16>(sk, offset!(sk_type))? != STREAM || peer.is_null() {
         return Err(Skip::Filtered);
     }
     // Accepted sockets carry the listener's name, connecting ones rarely have any of their own.

@@ -83,6 +83,8 @@ pub enum Backend {
     Auto,
     /// Tracepoints through BTF, snapshots by a BPF iterator.
     Btf,
+    /// Likewise, without the helpers that kernels before 5.12 lack.
+    Memory,
     /// Tracepoints through BTF, snapshots by `sock_diag` and /proc.
     Diag,
     /// Tracepoints by their published format, snapshots by `sock_diag` and /proc.
@@ -94,6 +96,7 @@ impl From<Backend> for Option<probes::Backend> {
         match backend {
             Backend::Auto => None,
             Backend::Btf => Some(probes::Backend::Btf),
+            Backend::Memory => Some(probes::Backend::Memory),
             Backend::Diag => Some(probes::Backend::Diag),
             Backend::Tracepoint => Some(probes::Backend::Tracepoint),
         }

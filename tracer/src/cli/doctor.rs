@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{OK, USAGE};
 use crate::{
     output::sink,
-    probes::{Backend, Options, object, preflight},
+    probes::{Backend, Options, object, preflight, refusal},
     server::{Databases, Flags},
 };
 
@@ -91,7 +91,7 @@ impl Doctor {
 
     /// Whether all that a back-end cannot do without can be loaded.
     fn programs(&mut self, databases: &Databases, backend: Backend) -> bool {
-        let mut loaded = match object::load(databases, Options::default(), backend != Backend::Tracepoint) {
+        let mut loaded = match object::load(databases, Options::default(), backend) {
             Ok(loaded) => loaded,
             Err(error) => {
                 self.say("no", "ring buffer, maps, offsets", &format!("{error:#}"));
@@ -110,12 +110,17 @@ impl Doctor {
                     self.say(
                         grade,
                         &hook,
-                        &format!("{} (needs {}: {error:#})", probe.without, probe.since),
+                        &format!(
+                            "{} (needs {}: {})",
+                            probe.without,
+                            probe.since,
+                            refusal::reason(&error)
+                        ),
                     );
                 }
             }
         }
-        if backend != Backend::Btf {
+        if !backend.iterates() {
             self.say(
                 "ok",
                 "sock_diag and /proc",

@@ -10,6 +10,7 @@ pub mod object;
 pub mod offsets;
 pub mod peer;
 pub mod preflight;
+pub mod refusal;
 pub mod table;
 mod translate;
 
@@ -40,6 +41,9 @@ use crate::{
 pub enum Backend {
     /// Tracepoints through BTF, and snapshots by a BPF iterator: one pass in the kernel.
     Btf,
+    /// Likewise, on a kernel whose programs may not ask for a socket's cookie (before 5.12): numbers of our own
+    /// stand for it.
+    Memory,
     /// Tracepoints through BTF, and snapshots by `sock_diag` and `/proc`.
     Diag,
     /// Tracepoints by their published format, and snapshots by `sock_diag` and `/proc`.
@@ -48,16 +52,23 @@ pub enum Backend {
 
 impl Backend {
     /// All of them, best first.
-    pub const ALL: [Self; 3] = [Self::Btf, Self::Diag, Self::Tracepoint];
+    pub const ALL: [Self; 4] = [Self::Btf, Self::Memory, Self::Diag, Self::Tracepoint];
 
     /// Word for users.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Btf => "btf",
+            Self::Memory => "memory",
             Self::Diag => "diag",
             Self::Tracepoint => "tracepoint",
         }
+    }
+
+    /// Snapshots are taken by a BPF iterator, not by `sock_diag`.
+    #[must_use]
+    pub fn iterates(self) -> bool {
+        matches!(self, Self::Btf | Self::Memory)
     }
 
     fn described(self) -> bool {
@@ -73,7 +84,7 @@ impl Backend {
         };
         table
             .iter()
-            .filter(move |probe| self == Self::Btf || !matches!(probe.hook, table::Hook::Iterator(_)))
+            .filter(move |probe| self.iterates() || !matches!(probe.hook, table::Hook::Iterator(_)))
     }
 }
 
@@ -150,7 +161,7 @@ impl Probes {
             match Self::attach_by(backend, databases, options) {
                 Ok(probes) => return Ok(Self { refused, ..probes }),
                 Err(error) => {
-                    refused.push((backend, format!("{error:#}")));
+                    refused.push((backend, refusal::reason(&error)));
                     // The first reason is the one that matters: the others are substitutes.
                     if refused.len() == 1 {
                         last = error;
@@ -162,7 +173,7 @@ impl Probes {
     }
 
     fn attach_by(backend: Backend, databases: &Databases, options: Options) -> Result<Self> {
-        let mut loaded = object::load(databases, options, backend.described())?;
+        let mut loaded = object::load(databases, options, backend)?;
         let mut missing: Vec<(&'static table::Probe, String)> = Vec::new();
         for probe in backend.probes() {
             let outcome = probe
@@ -179,7 +190,7 @@ impl Probes {
                         probe.purpose
                     )));
                 }
-                Err(error) => missing.push((probe, format!("{error:#}"))),
+                Err(error) => missing.push((probe, refusal::reason(&error))),
             }
         }
         let mut ebpf = loaded.ebpf;
@@ -291,7 +302,7 @@ impl Probes {
     pub fn snapshot(&mut self) -> Result<Snapshot> {
         let began = clock::monotonic();
         let observations = match self.backend {
-            Backend::Btf => self.iterate()?,
+            Backend::Btf | Backend::Memory => self.iterate()?,
             Backend::Diag | Backend::Tracepoint => {
                 let ports = &self.ports;
                 let wanted = |port: u16| {

@@ -75,7 +75,7 @@ pub const PROBES: &[Probe] = &[
     Probe {
         program: "connleak_snapshot",
         hook: Hook::Iterator("task_file"),
-        since: "5.11",
+        since: "5.8 with BTF",
         required: true,
         purpose: "who holds which sockets, and how long they have been idle",
         without: "nothing works",
