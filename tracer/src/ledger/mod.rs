@@ -169,12 +169,12 @@ impl Ledger {
             if known.changed_at >= connect.at {
                 return;
             }
-            // A socket may connect anew once its connection is dissolved: a new life, and so the end of the
-            // old one if that was not seen.
             // A unix socket connects once: this is its first data, told again.
             if !known.tells() {
                 return;
             }
+            // A TCP socket may connect anew once its connection is dissolved: a new life, and so the end of
+            // the old one if that was not seen.
             self.end(connect.cookie, connect.at, tell);
         }
         self.early.forget(connect.cookie);

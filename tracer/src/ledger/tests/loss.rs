@@ -123,6 +123,30 @@ fn unix_sockets_come_and_go_by_snapshot() {
 }
 
 #[test]
+fn a_unix_socket_whose_first_data_is_told_again_is_not_opened_again() {
+    let mut books = Books::attached();
+    let told = |at| {
+        let Event::Connect(connect) = connect(at, 1, 7) else {
+            unreachable!("made so")
+        };
+        let server = unix_server();
+        let first = Change {
+            client: None,
+            ..turn(at, 1, State::Connecting, State::Established)
+        };
+        [
+            Event::Connect(Connect { server, ..connect }),
+            Event::Change(first),
+        ]
+    };
+    books.feed(told(100));
+    books.snapshot(200, 210, [unix_row(205, 1, 7, 3)]);
+    books.feed(told(300));
+    assert_eq!(books.totals(), (1, 0, 0, 0));
+    assert_eq!(books.get(1).and_then(|it| it.opened_at), Some(100 * MS));
+}
+
+#[test]
 fn a_million_short_connections_leave_nothing_behind() {
     let mut books = Books::attached();
     for index in 0..1_000_000u64 {

@@ -26,7 +26,8 @@ fn a_socket_that_the_server_had_closed_before_is_named_at_one_look() {
     world.wait(MINUTE);
     world.policy.single_look = true;
     world.attach();
-    assert_eq!(world.finding(Kind::CloseWait).confidence, Confidence::Certain);
+    // It has been silent for a minute; how long it has been closed, nobody knows.
+    assert_eq!(world.finding(Kind::CloseWait).confidence, Confidence::Likely);
 }
 
 #[test]

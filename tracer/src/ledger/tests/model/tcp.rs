@@ -21,6 +21,22 @@ impl World {
         self.open(process, cookie);
         if !unix {
             self.begin_life(process, cookie);
+        } else if slot > 127 && self.walked() {
+            // It carries data at once. Before the first walk that tells nothing: it may have been there.
+            let at = self.tick();
+            let Event::Connect(blank) = super::connect(0, cookie, 0) else {
+                unreachable!("made so")
+            };
+            let server = unix_server();
+            self.emit(Event::Connect(Connect {
+                at,
+                process,
+                server,
+                ..blank
+            }));
+            let mut opened = turn(0, cookie, State::Connecting, State::Established);
+            (opened.at, opened.client) = (at, None);
+            self.emit(Event::Change(opened));
         }
     }
 

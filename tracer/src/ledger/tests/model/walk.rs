@@ -10,6 +10,12 @@ pub(super) struct Walk {
 }
 
 impl World {
+    pub(super) fn walked(&self) -> bool {
+        self.stream
+            .iter()
+            .any(|event| matches!(event, Event::Snapshot(_)))
+    }
+
     pub(super) fn begin_walk(&mut self) {
         if self.attached && self.walk.is_none() {
             self.walk = Some(Walk {
