@@ -7,12 +7,12 @@
 //!   at least `--idle`, each passed over by a later open;
 //! * the *trough* rises: from link to link of the newest three, the fewest connections that were open at
 //!   once became more;
-//! * it is a *habit*: sockets that were silent and passed over went on coming up for `--idle` at least, or
-//!   came up in three episodes with `--idle` between them.
+//! * it is a *habit*: such sockets went on coming up for `--idle` at least; or in three episodes with
+//!   `--idle` between them; or five of them, each opened a good while after the one before was ready.
 //!
 //! Why a healthy pool does not do that: it hands out an idle connection before it opens another. What it
-//! does do is opened at once (a burst: one link, not a chain), or one after another when it fills up (no
-//! habit: that is over in a moment), or replaced one for one (rotation: the trough stays). Two pools of one process
+//! does do is opened at once (a burst: one link, not a chain), or one right after another when it fills up
+//! (no habit: that is over in a moment), or replaced one for one (rotation: the trough stays). Two pools of one process
 //! that fill up at different times are two episodes. Listeners and monitors are passed over for ever by
 //! short connections beside them, but these close (the trough stays).
 //!
@@ -31,6 +31,10 @@ use crate::{event::Nanos, ledger::Connection};
 /// its predecessors idle, is the least that shows a habit.
 const LINKS: usize = 3;
 
+/// Separate openings that make a habit even when they stop soon. An application may well open a few single
+/// connections as it starts: for a lock, a listener, a monitor, a migration.
+const SEPARATE: usize = 5;
+
 pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let mut sockets: Vec<&Connection> = view
         .silent_for(policy.idle)
@@ -40,7 +44,9 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let began = links.first()?.opened_at?;
     let before = began.saturating_sub(1);
     let (opened, closed) = (view.group.opens_after(before), view.group.closes_after(before));
-    let habit = episodes(&links, policy.idle) >= LINKS || went_on(view, began, policy.idle);
+    let habit = episodes(&links, policy.idle) >= LINKS
+        || went_on(view, began, policy.idle)
+        || separate(&sockets) >= SEPARATE;
     if !habit || !rises(view, &links) {
         return None;
     }
@@ -110,6 +116,17 @@ fn episodes(links: &[&Connection], idle: Nanos) -> usize {
         pair[1].opened_at > pair[0].last_activity().map(|last| last.saturating_add(idle))
     };
     1 + links.windows(2).filter(apart).count()
+}
+
+/// How many of these were opened a good while after the one before was used last.
+fn separate(sockets: &[&Connection]) -> usize {
+    let mut spans: Vec<(Nanos, Nanos)> = sockets
+        .iter()
+        .filter_map(|socket| Some((socket.opened_at?, socket.last_activity()?)))
+        .collect();
+    spans.sort_unstable();
+    let apart = |pair: &&[(Nanos, Nanos)]| pair[1].0 > pair[0].1.saturating_add(GRACE);
+    1 + spans.windows(2).filter(apart).count()
 }
 
 /// Whether sockets that nobody uses any more kept coming up for `--idle` at least, never that long apart.
