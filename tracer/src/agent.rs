@@ -44,10 +44,11 @@ impl Agent {
         processes: ProcessFilter,
         policy: Policy,
         options: Options,
+        max_connections: usize,
     ) -> Result<Self> {
         Ok(Self {
             probes: Probes::attach(databases, options)?,
-            ledger: Ledger::default(),
+            ledger: Ledger::bounded(max_connections),
             owners: Owners::default(),
             policy,
             stamps: Stamps {

@@ -156,7 +156,10 @@ pub fn open_sockets(worlds: &[World], said: &Said) -> usize {
     sockets
         .filter(|socket| {
             if socket.out_of_sight {
-                return said.of(socket).last().is_some_and(|line| line.starts_with("open"));
+                return said
+                    .of(socket)
+                    .last()
+                    .is_some_and(|line| line.starts_with("open"));
             }
             !socket.released && socket.wire != Wire::Unconnected
         })
@@ -166,7 +169,11 @@ pub fn open_sockets(worlds: &[World], said: &Said) -> usize {
 fn row(line: &Value) -> String {
     use std::fmt::Write as _;
     let socket = &line["socket"];
-    let mut text = format!("{} to {}", socket["state"].as_str().unwrap_or("?"), server(&line["server"]));
+    let mut text = format!(
+        "{} to {}",
+        socket["state"].as_str().unwrap_or("?"),
+        server(&line["server"])
+    );
     if line["server"]["path"].is_null() {
         let _ = write!(
             text,

@@ -48,8 +48,15 @@ fn root_random_programs_and_the_watch_agree_about_every_socket() -> Result<()> {
     let mut first = 0;
     while first < programs {
         let count = BATCH.min(programs - first);
-        let batch = Batch { first, count, seed, length };
-        let outcome = batch.run().with_context(|| format!("programs {first}.. of seed {seed}"))?;
+        let batch = Batch {
+            first,
+            count,
+            seed,
+            length,
+        };
+        let outcome = batch
+            .run()
+            .with_context(|| format!("programs {first}.. of seed {seed}"))?;
         operations += outcome.operations;
         wrong.extend(outcome.mismatches);
         first += count;
@@ -64,21 +71,35 @@ fn root_random_programs_and_the_watch_agree_about_every_socket() -> Result<()> {
             root::say(&format!("program {}: {}", mismatch.program, mismatch.text));
         }
         let alone = seed + first.program as u64;
-        bail!("{} mismatches; the first: {}", wrong.len(), shortest(alone, length)?);
+        bail!(
+            "{} mismatches; the first: {}",
+            wrong.len(),
+            shortest(alone, length)?
+        );
     }
     Ok(())
 }
 
 fn number(name: &str, default: u64) -> Result<u64> {
     match env::var(name) {
-        Ok(text) => text.parse().with_context(|| format!("{name} is not a number: {text}")),
+        Ok(text) => text
+            .parse()
+            .with_context(|| format!("{name} is not a number: {text}")),
         Err(_) => Ok(default),
     }
 }
 
 /// The failing program alone, and as short as a search by halves finds it.
 fn shortest(seed: u64, length: usize) -> Result<String> {
-    let run = |length| Batch { first: 0, count: 1, seed, length }.run();
+    let run = |length| {
+        Batch {
+            first: 0,
+            count: 1,
+            seed,
+            length,
+        }
+        .run()
+    };
     let mut known = run(length)?;
     if known.mismatches.is_empty() {
         return Ok(format!(
@@ -95,7 +116,11 @@ fn shortest(seed: u64, length: usize) -> Result<String> {
             (wrong, known) = (half, outcome);
         }
     }
-    let texts: Vec<&str> = known.mismatches.iter().map(|mismatch| mismatch.text.as_str()).collect();
+    let texts: Vec<&str> = known
+        .mismatches
+        .iter()
+        .map(|mismatch| mismatch.text.as_str())
+        .collect();
     Ok(format!(
         "CONNLEAK_SEED={seed} CONNLEAK_PROGRAMS=1 CONNLEAK_OPERATIONS={wrong}\n{}\n{}",
         known.listings.join("\n"),
@@ -183,7 +208,10 @@ impl Batch {
                         let seed = self.seed + index as u64;
                         let mut world = World::new(index, seed, &servers);
                         let ran = world.run(self.length).with_context(|| {
-                            format!("program {index} (seed {seed}) after\n{}", world.listing.join("\n"))
+                            format!(
+                                "program {index} (seed {seed}) after\n{}",
+                                world.listing.join("\n")
+                            )
                         });
                         drop(sender.send(ran.map(|()| world)));
                     }
@@ -232,7 +260,11 @@ impl Judge {
             ("opened", &summary["opened"], self.said.opened),
             ("closed", &summary["closed"], self.said.closed),
             ("failed", &summary["failed"], self.said.failed),
-            ("sockets", &summary["sockets"], compare::open_sockets(worlds, &self.said) + before),
+            (
+                "sockets",
+                &summary["sockets"],
+                compare::open_sockets(worlds, &self.said) + before,
+            ),
             ("events lost", &summary["completeness"]["events_lost"], 0),
             (
                 "opened before attach",

@@ -224,7 +224,8 @@ impl Socket {
             Wire::Pending => self.failed(),
             _ => {
                 let cause = self.ended.unwrap_or(Cause::Local);
-                self.lines.push(close_line(cause.name(), self.opener, &self.server));
+                self.lines
+                    .push(close_line(cause.name(), self.opener, &self.server));
                 self.ended = Some(cause);
             }
         }
@@ -247,7 +248,11 @@ impl Socket {
         if !self.is_unix() {
             // The kernel takes the port back when a connection is over.
             let port = if self.wire == Wire::Over { 0 } else { self.port };
-            let _ = write!(line, " from {port}, {} sent, {} received", self.sent, self.received);
+            let _ = write!(
+                line,
+                " from {port}, {} sent, {} received",
+                self.sent, self.received
+            );
         }
         for (pid, fd) in holders {
             let _ = write!(line, ", {pid}/{fd}");

@@ -222,9 +222,10 @@ impl Report {
             totals.opened,
             totals.closed,
             totals.failed,
-            match totals.events_lost() {
-                0 => "no event was lost".to_owned(),
-                lost => format!("{lost} events were lost, so that counts may be too low"),
+            match (totals.events_lost(), totals.untracked) {
+                (0, 0) => "no event was lost".to_owned(),
+                (lost, 0) => format!("{lost} events were lost, so that counts may be too low"),
+                (_, left_out) => format!("{left_out} were beyond --max-connections and left out"),
             }
         );
         if self.watching {

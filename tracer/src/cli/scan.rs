@@ -52,7 +52,13 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
         ring_bytes: 1 << 20,
         ..Options::default()
     };
-    let mut agent = Agent::attach(&databases, processes, policy, options)?;
+    let mut agent = Agent::attach(
+        &databases,
+        processes,
+        policy,
+        options,
+        args.filter.max_connections,
+    )?;
     let mut report = Report::new(args.output, None, false)?;
 
     let mut quiet = |_: &mut _, _: &_, _| {};

@@ -79,7 +79,13 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
         measure: true,
         ring_bytes: args.ring_kib * 1024,
     };
-    let agent = Agent::attach(&databases, processes, policy, options)?;
+    let agent = Agent::attach(
+        &databases,
+        processes,
+        policy,
+        options,
+        args.filter.max_connections,
+    )?;
     let mut watch = Watch::new(agent, args.events);
     runtime()?.block_on(watch.run(&mut report, args.run_for, |_| false))?;
     watch.end(&mut report)?;
