@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod cli;
 pub mod event;
+pub mod journal;
 pub mod ledger;
 pub mod output;
 pub mod owner;

@@ -114,6 +114,17 @@ impl Owners {
         }
     }
 
+    /// Takes over what was known of a process elsewhere: from a journal.
+    pub fn remember(&mut self, process: Process) {
+        self.insert(
+            process.id,
+            Known {
+                process: Arc::new(process),
+                source: Source::Proc,
+            },
+        );
+    }
+
     fn insert(&mut self, id: ProcessId, known: Known) {
         if self.known.insert(id, known).is_some() {
             return;
