@@ -62,10 +62,6 @@ impl Wire {
     }
 }
 
-/// What the kernel counts as received when the server's FIN arrives, though it is no payload: sequence numbers are what
-/// `tcp_sock.bytes_received` is made of. The agent passes that on; once it takes the FIN off again, this is 0.
-const FIN: usize = 0;
-
 /// `closed_by`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -195,9 +191,6 @@ impl Socket {
 
     /// The server sends FIN.
     pub fn server_finishes(&mut self) {
-        if matches!(self.wire, Wire::Established | Wire::HalfClosed) && !self.is_unix() {
-            self.received += FIN;
-        }
         match self.wire {
             Wire::Established => {
                 self.wire = Wire::PeerClosed;
