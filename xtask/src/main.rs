@@ -13,6 +13,7 @@
 )]
 #![forbid(unsafe_code)]
 
+mod dist;
 mod ebpf;
 mod process;
 mod setup;
@@ -41,6 +42,8 @@ enum Verb {
     Setup(setup::Args),
     /// Set up, build the agent, and run every test, those that need root included
     Test(test::Args),
+    /// Build the agent as a single static file: target/dist/connleak
+    Dist(dist::Args),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Verb::Ebpf(args) => ebpf::run(&workspace, &args),
         Verb::Setup(args) => setup::run(&workspace, &args).map(|()| ExitCode::SUCCESS),
         Verb::Test(args) => test::run(&workspace, &args),
+        Verb::Dist(args) => dist::run(&workspace, &args).map(|()| ExitCode::SUCCESS),
     });
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
