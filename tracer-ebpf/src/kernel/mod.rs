@@ -3,6 +3,7 @@
 //! [`send`] to pass it on.
 
 mod access;
+mod classic;
 mod filter;
 mod read;
 mod send;

@@ -11,13 +11,12 @@ use aya_ebpf::{
     maps::PerCpuArray,
 };
 use connleak_ebpf::{
-    AF_INET, AF_INET6, AF_UNIX, Activity, Counter, Flow, ROW_LISTENER, ROW_TCP, ROW_UNIX, Row, UNIX_PATH_LEN,
-    UnixRow, tcp,
+    AF_INET, AF_INET6, AF_UNIX, Activity, Counter, Flow, ROW_LISTENER, ROW_TCP, ROW_UNIX, Row, UnixRow, tcp,
 };
 
 use super::{
     Skip, access,
-    read::{self, member, offset},
+    read::{member, offset},
     send::count,
     socket, unix,
 };
@@ -48,10 +47,6 @@ static UNIX_ROW: PerCpuArray<UnixRow> = PerCpuArray::with_max_entries(1, 0);
 
 /// `IPPROTO_TCP`.
 const TCP: u16 = 6;
-/// `SOCK_STREAM` of `include/linux/net.h`.
-const STREAM: u16 = 1;
-/// Bytes before the path in `struct sockaddr_un`: `sun_family`.
-const FAMILY_LEN: u32 = 2;
 
 /// `iter/task_file`.
 #[unsafe(no_mangle)]
@@ -147,9 +142,7 @@ fn visit_unix(
     sk: *const u8,
 ) -> Result<(), Skip> {
     let peer: *const u8 = member(sk, offset!(unix_peer))?;
-    if member::<u16>(sk, offset!(sk_type))? != STREAM || peer.is_null() {
-        return Err(Skip::Filtered);
-    }
+    let unix::Name { address, client } = unix::name(sk, peer)?;
     let Some(row) = UNIX_ROW.get_ptr_mut(0) else {
         return Err(Skip::Fault);
     };
@@ -159,20 +152,8 @@ fn visit_unix(
     row.fd = fd;
     row.peer_inode = 0;
     row.activity = Activity::default();
-    // Accepted sockets carry the listener's name, connecting ones rarely have any of their own.
-    let own: *const u8 = member(sk, offset!(unix_addr))?;
-    let (address, client) = if own.is_null() {
-        (member::<*const u8>(peer, offset!(unix_addr))?, 1)
-    } else {
-        (own, 0)
-    };
-    if address.is_null() {
-        return Err(Skip::Filtered);
-    }
-    row.client = client;
-    let length: u32 = member(address, offset!(unix_address_len))?;
-    row.path_len = length.saturating_sub(FAMILY_LEN).min(UNIX_PATH_LEN as u32) as u16;
-    read::into(address, offset!(unix_address_name) + FAMILY_LEN, &mut row.path)?;
+    row.client = u8::from(client);
+    unix::copy_name(address, row)?;
     row.shutdown = member(sk, offset!(sk_shutdown))?;
     row.inode = inode(owner)?;
     let peer_owner: *const u8 = member(peer, offset!(sk_socket))?;
@@ -180,7 +161,7 @@ fn visit_unix(
         row.peer_inode = inode(peer_owner)?;
     }
     row.cookie = access::unix_identity(sk)?;
-    if client == 1 {
+    if client {
         // SAFETY: the map's own entry, copied at once.
         match unsafe { unix::ACTIVITY.get(row.cookie) } {
             Some(activity) => row.activity = *activity,

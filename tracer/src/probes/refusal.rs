@@ -7,16 +7,19 @@ use aya::programs::ProgramError;
 
 /// What to tell the user.
 #[must_use]
-pub fn reason(error: &ProgramError) -> String {
-    let ProgramError::LoadError {
+pub fn reason(error: &anyhow::Error) -> String {
+    let cause = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<ProgramError>());
+    let Some(ProgramError::LoadError {
         io_error,
         verifier_log,
-    } = error
+    }) = cause
     else {
-        return error.to_string();
+        return format!("{error:#}");
     };
     let trace = verifier_log.to_string();
-    log::debug!("{io_error}: {trace}");
+    tracing::debug!("{io_error}: {trace}");
     match last_words(&trace) {
         Some(words) => format!("the verifier says: {words}"),
         None => io_error.to_string(),
