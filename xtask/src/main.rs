@@ -13,10 +13,12 @@
 )]
 #![forbid(unsafe_code)]
 
+mod dist;
 mod ebpf;
 mod process;
 mod setup;
 mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -41,6 +43,10 @@ enum Verb {
     Setup(setup::Args),
     /// Set up, build the agent, and run every test, those that need root included
     Test(test::Args),
+    /// Boot other kernels in QEMU, and try the agent on each
+    Vm(vm::Args),
+    /// Build the agent as a single static file: target/dist/connleak
+    Dist(dist::Args),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +55,8 @@ fn main() -> ExitCode {
         Verb::Ebpf(args) => ebpf::run(&workspace, &args),
         Verb::Setup(args) => setup::run(&workspace, &args).map(|()| ExitCode::SUCCESS),
         Verb::Test(args) => test::run(&workspace, &args),
+        Verb::Vm(args) => vm::run(&workspace, &args),
+        Verb::Dist(args) => dist::run(&workspace, &args).map(|()| ExitCode::SUCCESS),
     });
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
