@@ -13,6 +13,7 @@
 )]
 #![forbid(unsafe_code)]
 
+mod corpus;
 mod ebpf;
 mod process;
 mod setup;
@@ -41,6 +42,8 @@ enum Verb {
     Setup(setup::Args),
     /// Set up, build the agent, and run every test, those that need root included
     Test(test::Args),
+    /// Run the labelled corpus, leaking and healthy applications in seven languages, and write docs/accuracy.md
+    Corpus(corpus::Args),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Verb::Ebpf(args) => ebpf::run(&workspace, &args),
         Verb::Setup(args) => setup::run(&workspace, &args).map(|()| ExitCode::SUCCESS),
         Verb::Test(args) => test::run(&workspace, &args),
+        Verb::Corpus(args) => corpus::run(&workspace, &args),
     });
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -132,7 +132,10 @@ mod tests {
         let leaking = all.iter().filter(|scenario| scenario.leaks()).count();
         let late = all.iter().filter(|scenario| scenario.attach.is_some()).count();
         ensure!(leaking >= 24 && all.len() - leaking >= 24, "24 of each");
-        ensure!(late * 2 >= all.len() - 2, "half of them attached late, not {late}");
+        ensure!(
+            late * 2 >= all.len() - 2,
+            "half of them attached late, not {late}"
+        );
         for language in ["python", "java", "go", "node", "ruby", "php", "rust"] {
             for leaks in [true, false] {
                 ensure!(

@@ -28,7 +28,11 @@ use self::{labels::Scenario, run::Record, runtimes::Runtimes, servers::Servers};
 ///
 /// A scenario that cannot run is an error, told when the others have ended: a corpus with holes would measure something
 /// else.
-pub fn run_all(scenarios: &[Scenario], jobs: usize, tell: impl Fn(&Result<Record>) + Sync) -> Result<Vec<Record>> {
+pub fn run_all(
+    scenarios: &[Scenario],
+    jobs: usize,
+    tell: impl Fn(&Result<Record>) + Sync,
+) -> Result<Vec<Record>> {
     let runtimes = Runtimes::prepare(scenarios)?;
     let servers = Servers::start(scenarios)?;
     let next = AtomicUsize::new(0);

@@ -47,7 +47,10 @@ pub fn write(records: &[Record]) -> Result<String> {
 }
 
 fn summary(page: &mut String, records: &[Record], score: &Score) -> Result<()> {
-    let late = records.iter().filter(|record| record.scenario.attach.is_some()).count();
+    let late = records
+        .iter()
+        .filter(|record| record.scenario.attach.is_some())
+        .count();
     writeln!(
         page,
         "{} scenarios, {} leaking and {} healthy; in {late} of them the agent was attached when the application had long \
@@ -152,7 +155,11 @@ fn row(page: &mut String, record: &Record) -> Result<()> {
         } else {
             &scenario.predict
         },
-        if score::is_right(record) { "ok" } else { "**wrong**" },
+        if score::is_right(record) {
+            "ok"
+        } else {
+            "**wrong**"
+        },
     )?;
     Ok(())
 }
@@ -163,22 +170,28 @@ fn verdict(claim: &Claim) -> String {
         write!(text, ", at {:.0} s", claim.at).ok();
     }
     match (claim.resolved, claim.resolutions) {
-        (Some(at), 1) => text += &format!(", taken back at {at:.0} s"),
-        (Some(at), times) => text += &format!(", taken back {times} times, at last at {at:.0} s"),
-        (None, 0) => {}
-        (None, times) => text += &format!(", taken back {times} times meanwhile"),
+        (Some(at), 1) => format!("{text}, taken back at {at:.0} s"),
+        (Some(at), times) => format!("{text}, taken back {times} times, at last at {at:.0} s"),
+        (None, 0) => text,
+        (None, times) => format!("{text}, taken back {times} times meanwhile"),
     }
-    text
 }
 
 fn facts(page: &mut String, records: &[Record]) -> Result<()> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let memory = read("/proc/meminfo");
-    let memory = memory.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
+    let memory = memory
+        .split_whitespace()
+        .nth(1)
+        .and_then(|kib| kib.parse::<u64>().ok());
     *page += "\n## The machine\n\n| | |\n| --- | --- |\n";
     writeln!(page, "| kernel | {} |", read("/proc/sys/kernel/osrelease").trim())?;
-    writeln!(page, "| cores, memory | {cores}, {} GiB |", memory.unwrap_or(0) >> 20)?;
+    writeln!(
+        page,
+        "| cores, memory | {cores}, {} GiB |",
+        memory.unwrap_or(0) >> 20
+    )?;
     let agent = crate::agent::binary()?;
     writeln!(page, "| agent | {} |", first_line(&agent, &["--version"]))?;
     let scenarios: Vec<_> = records.iter().map(|record| record.scenario.clone()).collect();
@@ -191,7 +204,11 @@ fn facts(page: &mut String, records: &[Record]) -> Result<()> {
         ("redis-server", &["--version"]),
         ("pgbouncer", &["--version"]),
     ] {
-        writeln!(page, "| {program} | {} |", first_line(Path::new(program), arguments))?;
+        writeln!(
+            page,
+            "| {program} | {} |",
+            first_line(Path::new(program), arguments)
+        )?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ mod application;
 mod judged;
 
 use std::{
+    fmt::Write,
     fs,
     process::{Child, Command, Stdio},
     thread,
@@ -83,26 +84,7 @@ pub fn run(scenario: &Scenario, runtimes: &Runtimes, servers: &Servers) -> Resul
     let mut members = application.finish()?;
     members.pids.extend(place.proxy.as_ref().map(|proxy| proxy.pid));
 
-    let folder = agent::binary()?.with_file_name("corpus").join("runs");
-    fs::create_dir_all(&folder)?;
-    let keep = |name: &str, text: &str| fs::write(folder.join(format!("{}.{name}", scenario.name)), text);
-    let log: String = said.iter().map(|line| format!("{}\n", line.text)).collect();
-    keep("watch.jsonl", &log)?;
-    keep("scan.jsonl", &scan.stdout)?;
-    let told: Vec<String> = members
-        .truths
-        .iter()
-        .map(|truth| {
-            format!(
-                "{:.2} s: pid {} has leaked {}\n",
-                (truth.at - start).as_secs_f64(),
-                truth.pid,
-                truth.count
-            )
-        })
-        .collect();
-    keep("truth", &told.concat())?;
-
+    keep(scenario, &said, &scan.stdout, &members, start)?;
     let mut parsed = Vec::new();
     for line in &said {
         parsed.push((line.at, lines::parse(&line.text)?));
@@ -119,6 +101,28 @@ pub fn run(scenario: &Scenario, runtimes: &Runtimes, servers: &Servers) -> Resul
         scenario: scenario.clone(),
         lost,
     })
+}
+
+/// Leaves what was said beside the agent's build, for whoever wants to know why.
+fn keep(
+    scenario: &Scenario,
+    said: &[Heard],
+    scanned: &str,
+    members: &application::Members,
+    start: Instant,
+) -> Result<()> {
+    let folder = agent::binary()?.with_file_name("corpus").join("runs");
+    fs::create_dir_all(&folder)?;
+    let file = |extension: &str| folder.join(format!("{}.{extension}", scenario.name));
+    let mut truth = String::new();
+    for told in &members.truths {
+        let at = (told.at - start).as_secs_f64();
+        writeln!(truth, "{at:.2} s: pid {} has leaked {}", told.pid, told.count)?;
+    }
+    let lines: Vec<&str> = said.iter().map(|line| line.text.as_str()).collect();
+    fs::write(file("watch.jsonl"), lines.join("\n"))?;
+    fs::write(file("scan.jsonl"), scanned)?;
+    Ok(fs::write(file("truth"), truth)?)
 }
 
 /// A running `connleak watch` whose lines are stamped as they are read.

@@ -36,11 +36,17 @@ impl Runtimes {
         let python = app::interpreter();
         let runtimes = Self {
             node_modules: built.join("no-node-modules"),
-            python: if uses("python") { Some(python?) } else { python.ok() },
+            python: if uses("python") {
+                Some(python?)
+            } else {
+                python.ok()
+            },
             built,
         };
         fs::create_dir_all(&runtimes.built)?;
-        let node_modules = runtimes.environment().map(|folder| folder.join("node/node_modules"));
+        let node_modules = runtimes
+            .environment()
+            .map(|folder| folder.join("node/node_modules"));
         let runtimes = Self {
             node_modules: node_modules.unwrap_or(runtimes.node_modules),
             ..runtimes
@@ -194,6 +200,7 @@ fn finish(command: &mut Command) -> Result<()> {
 }
 
 /// What a program says first about itself, on whichever stream.
+#[must_use]
 pub fn first_line(program: &Path, arguments: &[&str]) -> String {
     let Ok(output) = Command::new(program).args(arguments).output() else {
         return "missing".to_owned();

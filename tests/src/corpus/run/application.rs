@@ -124,7 +124,9 @@ impl Application {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("start {command:?}: is its language installed? cargo xtask setup --corpus"))?;
+            .with_context(|| {
+                format!("start {command:?}: is its language installed? cargo xtask setup --corpus")
+            })?;
         let input = child.stdin.take();
         let output = Lines::of(child.stdout.take().context("stdout")?);
         let mut application = Self {
@@ -183,16 +185,22 @@ impl Application {
 
     fn must_live(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {
-            bail!("the application ended ({status}); it said {:?}", self.output.texts());
+            bail!(
+                "the application ended ({status}); it said {:?}",
+                self.output.texts()
+            );
         }
         Ok(())
     }
 
     fn look_for_children(&mut self) {
         let group = self.child.id();
-        let Ok(entries) = fs::read_dir("/proc") else { return };
+        let Ok(entries) = fs::read_dir("/proc") else {
+            return;
+        };
         let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-        self.pids.extend(pids.filter(|&pid| process_group(pid) == Some(group)));
+        self.pids
+            .extend(pids.filter(|&pid| process_group(pid) == Some(group)));
     }
 
     fn end(&mut self) {

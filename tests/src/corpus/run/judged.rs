@@ -96,6 +96,7 @@ pub struct Scan {
 
 impl Scan {
     /// Reads the lines of a scan that are about these processes.
+    #[must_use]
     pub fn read(scenario: &Scenario, all: &[Value], members: &Members) -> Self {
         let about = |line: &&Value| pid_of(line).is_some_and(|pid| members.pids.contains(&pid));
         let claims = lines::findings(all)
@@ -194,6 +195,9 @@ fn words(line: &Value) -> Option<(String, Confidence)> {
 /// Of a process that has not leaked anything nothing is true, except that an inherited socket may be blamed on
 /// either side.
 fn is_right(scenario: &Scenario, members: &Members, kind: &str, pid: u32) -> bool {
-    let leaks = members.truths.iter().any(|truth| truth.pid == pid && truth.count > 0);
+    let leaks = members
+        .truths
+        .iter()
+        .any(|truth| truth.pid == pid && truth.count > 0);
     scenario.is_true(kind) && (leaks || scenario.label == "inherited")
 }
