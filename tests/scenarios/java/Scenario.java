@@ -14,7 +14,9 @@ final class Scenario {
         System.out.println("LEAKED " + count + " " + ProcessHandle.current().pid());
     }
 
+    /** Time is compressed: the housekeeper, which refills and shrinks, comes each half second instead of each 30. */
     static HikariConfig pool(int minimumIdle, int maximum) {
+        System.setProperty("com.zaxxer.hikari.housekeeping.periodMs", "500");
         HikariConfig config = new HikariConfig();
         config.setJdbcUrl(URL);
         config.setMinimumIdle(minimumIdle);

@@ -44,7 +44,7 @@ pub fn start(server_port: u16) -> Result<Proxy> {
     ]);
     let socket = folder.join(format!(".s.PGSQL.{port}"));
     let ready = || TcpStream::connect(("127.0.0.1", port)).is_ok();
-    let server = Server::start((port, socket), &folder, "QUIT", &command, ready)?;
+    let server = Server::start((port, socket), &folder, "TERM", &command, ready)?;
     let pid = wait::until("pgbouncer's pid file", || {
         Ok(fs::read_to_string(&pid_file)
             .ok()
