@@ -55,6 +55,8 @@ pub struct Scenario {
     /// Anything else.
     #[serde(default)]
     pub note: String,
+    /// Why the agent has been wrong about it, as far as is known.
+    pub blind: Option<String>,
     /// Whether `cargo test` runs it, too.
     #[serde(default)]
     pub fast: bool,

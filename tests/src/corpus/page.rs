@@ -102,22 +102,41 @@ fn line(page: &mut String, name: &str, tally: Tally) -> Result<()> {
 fn mistakes(page: &mut String, records: &[Record]) -> Result<()> {
     *page += "\n## Where it was wrong\n\n";
     let wrong: Vec<&Record> = records.iter().filter(|record| !score::is_right(record)).collect();
+    let too_much = records
+        .iter()
+        .filter_map(|record| Some((record, score::overclaimed(record)?)));
+    for (record, (claimed, leaked)) in too_much {
+        let scenario = &record.scenario;
+        write!(
+            page,
+            "- **{}**, a true finding that claims too much: {claimed} sockets, of which {leaked} had leaked.",
+            scenario.name
+        )?;
+        explain(page, record)?;
+    }
     if wrong.is_empty() {
-        *page += "Nowhere.\n";
+        *page += "- No false finding, and none missed.\n";
     }
     for record in wrong {
         let scenario = &record.scenario;
-        let what = if score::mistaken(record) {
-            "false finding"
-        } else {
-            "missed"
+        let what = match (score::mistaken(record), scenario.leaks()) {
+            (true, true) => "a false kind of finding",
+            (true, false) => "a false finding",
+            (false, _) => "missed",
         };
-        let leaks = scenario.leaks.as_deref().unwrap_or("nothing leaks");
-        write!(page, "- **{}**, {what}: {leaks}", scenario.name)?;
-        if !scenario.note.is_empty() {
-            write!(page, "; {}", scenario.note)?;
+        write!(page, "- **{}**, {what}.", scenario.name)?;
+        if let Some(leaks) = &scenario.leaks {
+            write!(page, " Truth: {leaks}.")?;
         }
-        *page += ".\n";
+        explain(page, record)?;
+    }
+    Ok(())
+}
+
+fn explain(page: &mut String, record: &Record) -> Result<()> {
+    match &record.scenario.blind {
+        Some(blind) => writeln!(page, " {blind}")?,
+        None => writeln!(page, " *Not explained yet.*")?,
     }
     Ok(())
 }

@@ -152,6 +152,13 @@ pub fn mistaken(record: &Record) -> bool {
     claims.any(|claim| !claim.right && claim.confidence >= Confidence::Likely)
 }
 
+/// Sockets that true findings claimed though they had not leaked: claimed, truly leaked then.
+#[must_use]
+pub fn overclaimed(record: &Record) -> Option<(usize, usize)> {
+    let (claimed, leaked) = record.verdict.sockets?;
+    (record.scenario.leaks() && claimed > leaked).then_some((claimed, leaked))
+}
+
 /// Whether the agent was right about a scenario.
 #[must_use]
 pub fn is_right(record: &Record) -> bool {

@@ -1,6 +1,9 @@
 //! What the agent said about an application, held against the truth.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use serde_json::Value;
 
@@ -71,8 +74,8 @@ pub struct Verdict {
     pub claims: Vec<Claim>,
     /// The first line's kind and confidence, as they were then.
     pub first: Option<(String, Confidence)>,
-    /// Sockets claimed by true findings in their last lines, and truly leaked at the last of those.
-    pub sockets: Option<(u64, usize)>,
+    /// Sockets claimed by true findings in their last lines, each socket once, and truly leaked at the last of those.
+    pub sockets: Option<(usize, usize)>,
 }
 
 impl Verdict {
@@ -131,7 +134,7 @@ pub fn judge(
     let mut order = Vec::new();
     let mut claims: BTreeMap<String, Claim> = BTreeMap::new();
     let mut first = None;
-    let mut claimed: BTreeMap<String, u64> = BTreeMap::new();
+    let mut claimed: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
     let mut sockets = None;
     for (at, line) in said {
         let Some(pid) = pid_of(line).filter(|pid| members.pids.contains(pid)) else {
@@ -153,8 +156,11 @@ pub fn judge(
         first.get_or_insert((kind.clone(), confidence));
         let right = is_right(scenario, members, &kind, pid);
         if right {
-            claimed.insert(id.to_owned(), line["finding"]["sockets"].as_u64().unwrap_or(0));
-            sockets = Some((claimed.values().sum(), members.leaked_by(*at)));
+            let listed = line["sockets"].as_array().into_iter().flatten();
+            let cookies = listed.filter_map(|socket| socket["cookie"].as_u64()).collect();
+            claimed.insert(id.to_owned(), cookies);
+            let all: BTreeSet<&u64> = claimed.values().flatten().collect();
+            sockets = Some((all.len(), members.leaked_by(*at)));
         }
         let claim = claims.entry(id.to_owned()).or_insert_with(|| {
             order.push(id.to_owned());
