@@ -2,15 +2,22 @@
 
 use std::{
     env, fs,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Command, ExitStatus, Output},
+    process::{Command, ExitStatus, Output, Stdio},
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
 use serde_json::Value;
 
-use crate::lines;
+use crate::{lines, wait};
 
 /// What one run of `connleak` left.
 pub struct Outcome {
@@ -92,18 +99,34 @@ pub fn scan<S: AsRef<str>>(args: impl IntoIterator<Item = S>) -> Result<Outcome>
     run_command(&mut command)
 }
 
-/// Runs a prepared command to its end.
+/// Runs a prepared command to its end; one that never ends is killed, with its children, and is an error.
 pub fn run_command(command: &mut Command) -> Result<Outcome> {
     let start = Instant::now();
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output().with_context(|| format!("run {command:?}"))?;
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let output = output_of(command)?;
     Ok(Outcome {
-        status,
-        stdout: String::from_utf8(stdout).context("stdout")?,
-        stderr: String::from_utf8(stderr).context("stderr")?,
+        status: output.status,
+        stdout: String::from_utf8(output.stdout).context("stdout")?,
+        stderr: String::from_utf8(output.stderr).context("stderr")?,
         elapsed: start.elapsed(),
     })
+}
+
+/// Starts the command in a process group of its own, and waits for it with [`wait::PATIENCE`].
+fn output_of(command: &mut Command) -> Result<Output> {
+    let child = command
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("run {command:?}"))?;
+    let group = Pid::from_raw(child.id().cast_signed());
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(child.wait_with_output()));
+    if let Ok(output) = receiver.recv_timeout(wait::PATIENCE) {
+        return Ok(output?);
+    }
+    killpg(group, Signal::SIGKILL)?;
+    bail!("{command:?} did not end")
 }

@@ -12,13 +12,18 @@
 
 pub mod agent;
 pub mod app;
+pub mod control;
 pub mod corpus;
 pub mod lines;
 pub mod port;
 #[expect(unsafe_code, reason = "bpf(2) has no safe wrapper in nix")]
 pub mod programs;
+#[expect(unsafe_code, reason = "system calls that have no safe wrapper in nix")]
+pub mod raw;
 pub mod root;
 pub mod server;
 pub mod sink;
+#[expect(unsafe_code, reason = "an io_uring is shared memory")]
+pub mod uring;
 pub mod wait;
 pub mod watch;

@@ -74,6 +74,12 @@ impl Watch {
         })
     }
 
+    /// The lines from number `first` on that are there by now.
+    pub fn lines_from(&self, first: usize) -> Result<Vec<Value>> {
+        let texts = self.stdout.lines();
+        texts.iter().skip(first).map(|text| lines::parse(text)).collect()
+    }
+
     /// The agent's process.
     #[must_use]
     pub fn pid(&self) -> u32 {

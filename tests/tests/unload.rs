@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeSet,
     process::{Child, Stdio},
+    time::Instant,
 };
 
 use anyhow::{Result, ensure};
@@ -20,8 +21,13 @@ fn held_while_running(args: &[&str]) -> Result<BTreeSet<u32>> {
         .stderr(Stdio::null())
         .spawn()?;
     let mut held = BTreeSet::new();
+    let start = Instant::now();
+    // Without a pause, since a scan is over soon.
     while child.try_wait()?.is_none() {
         held.append(&mut programs::held_by(child.id()));
+        if start.elapsed() > wait::PATIENCE {
+            child.kill()?;
+        }
     }
     Ok(held)
 }

@@ -6,13 +6,14 @@
 
 #![cfg_attr(target_arch = "bpf", no_std)]
 
+pub mod classic;
 mod offsets;
 mod record;
 
 pub use offsets::{ABSENT, Offsets};
 pub use record::{
-    Activity, Connect, Flow, KIND_CONNECT, KIND_DESTROY, KIND_STATE, ROW_LISTENER, ROW_TCP, ROW_UNIX, Record,
-    Row, Transition, UNIX_PATH_LEN, UnixRow,
+    Activity, Connect, Flow, KIND_CONNECT, KIND_DESTROY, KIND_STATE, KIND_UNIX, ROW_LISTENER, ROW_TCP,
+    ROW_UNIX, Record, Row, Transition, UNIX_PATH_LEN, UnixRow,
 };
 
 /// `AF_UNIX` of `include/linux/socket.h`.

@@ -95,6 +95,14 @@ offsets! {
     socket_inode,
     /// `inode.i_ino`
     inode_ino,
+    /// `inode.i_sb`
+    inode_sb,
+    /// `super_block.s_magic`
+    super_block_magic,
+    /// `file.f_inode`
+    file_inode,
+    /// `file.private_data`
+    file_private_data,
     /// `task_struct.tgid`
     task_tgid,
     /// `task_struct.group_leader`

@@ -7,6 +7,9 @@ pub const KIND_STATE: u32 = 2;
 /// First word of a [`Transition`] that is the end of the socket itself: no descriptor is left.
 pub const KIND_DESTROY: u32 = 3;
 
+/// First word of a [`UnixRow`] in the ring buffer: a client's end that carries data for the first time.
+pub const KIND_UNIX: u32 = 4;
+
 /// First word of a [`Row`]: a TCP socket that a database filter accepts.
 pub const ROW_TCP: u32 = 11;
 /// First word of a [`Row`]: a listening TCP socket (so that accepted connections can be told from opened ones).
@@ -141,7 +144,7 @@ pub struct Row {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnixRow {
-    /// [`ROW_UNIX`].
+    /// [`ROW_UNIX`], or [`KIND_UNIX`] in the ring buffer.
     pub kind: u32,
     /// Thread-group id of the holder.
     pub pid: u32,
@@ -157,7 +160,7 @@ pub struct UnixRow {
     pub peer_inode: u64,
     /// What the activity program has seen; all 0 when nothing.
     pub activity: Activity,
-    /// Descriptor number.
+    /// Descriptor number; the user id in a [`KIND_UNIX`] record, which knows no descriptor.
     pub fd: u32,
     /// `sk_shutdown`.
     pub shutdown: u8,

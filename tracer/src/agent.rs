@@ -1,5 +1,7 @@
 //! The agent: feeds the ledger from the probes, and asks for verdicts. Every command is a small loop around it.
 
+#![forbid(unsafe_code)]
+
 mod admission;
 
 use std::sync::Arc;
@@ -38,7 +40,7 @@ impl Agent {
     /// # Errors
     /// When a required program cannot be loaded.
     pub fn attach(
-        databases: Databases,
+        databases: &Databases,
         processes: ProcessFilter,
         policy: Policy,
         options: Options,
@@ -83,7 +85,12 @@ impl Agent {
     /// # Errors
     /// When the kernel refuses the walk.
     pub fn refresh(&mut self, tell: &mut dyn FnMut(&mut Owners, &Ledger, Outcome)) -> Result<()> {
+        // The wall clock may have been set since.
+        self.stamps = Stamps {
+            epoch: clock::epoch(),
+        };
         let mut snapshot: Snapshot = self.probes.snapshot()?;
+        self.drain(tell)?;
         let Self {
             owners,
             admission,
@@ -101,7 +108,6 @@ impl Agent {
         peer::date(&mut snapshot, self.probes.unix_servers(), |cookie| {
             ledger.connection(cookie).is_some()
         });
-        self.drain(tell)?;
         fold(
             &mut self.ledger,
             &mut self.owners,

@@ -3,6 +3,8 @@
 //! The shell (`probes`) makes events, the [`crate::ledger`] folds them. Times come in with the events, as
 //! `CLOCK_MONOTONIC` nanoseconds, so that the same events always give the same findings.
 
+#![forbid(unsafe_code)]
+
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
@@ -67,6 +69,23 @@ pub struct Traffic {
     pub unread: u32,
     /// There were no times at first sight, but from then on any data is noticed.
     pub followed: bool,
+}
+
+impl Traffic {
+    /// What may be believed of a socket that was opened before attach: where the kernel keeps no counts,
+    /// those made since attach are no totals.
+    #[must_use]
+    pub fn of_before_attach(self) -> Self {
+        if !self.followed {
+            return self;
+        }
+        Self {
+            bytes_sent: None,
+            bytes_received: None,
+            sends: None,
+            ..self
+        }
+    }
 }
 
 /// A TCP state that matters to a client; a unix socket is `Established` or `PeerClosed`.

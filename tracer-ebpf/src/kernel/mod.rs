@@ -1,6 +1,9 @@
 //! Kernel side, from the outside in: programs ([`tcp`], [`unix`], [`snapshot`]) are thin; they ask
-//! [`filter`] whether a socket is a database's, [`socket`] for what it holds, and [`send`] to pass it on.
+//! [`filter`] whether a socket is a database's, [`access`] for its identity, [`socket`] for what it holds, and
+//! [`send`] to pass it on.
 
+mod access;
+mod classic;
 mod filter;
 mod read;
 mod send;

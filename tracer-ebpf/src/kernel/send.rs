@@ -6,6 +6,8 @@ use aya_ebpf::{
 };
 use connleak_ebpf::Counter;
 
+use super::Skip;
+
 /// Waiting bytes at which the reader is woken before its next tick. Far above what a tick brings on a
 /// quiet host, far below the ring's size. (`docs/` and PLATFORM: a wake-up costs 8–12 µs, a record 0.5 µs.)
 #[unsafe(no_mangle)]
@@ -42,14 +44,42 @@ pub(crate) fn send<T: Copy + 'static>(record: T) {
     match EVENTS.reserve::<T>(0) {
         Some(mut entry) => {
             entry.write(record);
-            // SAFETY: set before load.
-            let mark = unsafe { core::ptr::read_volatile(&raw const WAKE_AT) };
-            let waiting = EVENTS.query(AVAILABLE_DATA);
-            // Once when the mark is passed, not for each record beyond it.
-            let woken = waiting >= mark && waiting < mark + 4 * size_of::<T>() as u64;
-            entry.submit(if woken { FORCE_WAKEUP } else { NO_WAKEUP });
+            entry.submit(wake_up(size_of::<T>()));
             count(Counter::Sent);
         }
         None => count(Counter::RingFull),
+    }
+}
+
+/// Like [`send`], for a record that is too large for the stack: `fill` writes each of its members.
+#[inline(always)]
+pub(crate) fn send_in_place<T: Copy + 'static>(
+    fill: impl FnOnce(&mut T) -> Result<(), Skip>,
+) -> Result<(), Skip> {
+    let Some(mut entry) = EVENTS.reserve::<T>(0) else {
+        count(Counter::RingFull);
+        return Ok(());
+    };
+    // SAFETY: records are plain integers, for which every bit pattern is valid, and `fill` writes them all.
+    let filled = fill(unsafe { entry.assume_init_mut() });
+    if filled.is_ok() {
+        entry.submit(wake_up(size_of::<T>()));
+        count(Counter::Sent);
+    } else {
+        entry.discard(NO_WAKEUP);
+    }
+    filled
+}
+
+/// Whether to wake the reader: once when the mark is passed, not for each record beyond it.
+#[inline(always)]
+fn wake_up(size: usize) -> u64 {
+    // SAFETY: set before load.
+    let mark = unsafe { core::ptr::read_volatile(&raw const WAKE_AT) };
+    let waiting = EVENTS.query(AVAILABLE_DATA);
+    if waiting >= mark && waiting < mark + 4 * size as u64 {
+        FORCE_WAKEUP
+    } else {
+        NO_WAKEUP
     }
 }

@@ -6,18 +6,17 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    helpers::{bpf_get_socket_cookie, bpf_jiffies64, bpf_ktime_get_ns, bpf_seq_write, bpf_sock_from_file},
+    helpers::{bpf_jiffies64, bpf_ktime_get_ns, bpf_seq_write},
     macros::map,
     maps::PerCpuArray,
 };
 use connleak_ebpf::{
-    AF_INET, AF_INET6, AF_UNIX, Activity, Counter, Flow, ROW_LISTENER, ROW_TCP, ROW_UNIX, Row, UNIX_PATH_LEN,
-    UnixRow, tcp,
+    AF_INET, AF_INET6, AF_UNIX, Activity, Counter, Flow, ROW_LISTENER, ROW_TCP, ROW_UNIX, Row, UnixRow, tcp,
 };
 
 use super::{
-    Skip,
-    read::{self, member, offset},
+    Skip, access,
+    read::{member, offset},
     send::count,
     socket, unix,
 };
@@ -48,10 +47,6 @@ static UNIX_ROW: PerCpuArray<UnixRow> = PerCpuArray::with_max_entries(1, 0);
 
 /// `IPPROTO_TCP`.
 const TCP: u16 = 6;
-/// `SOCK_STREAM` of `include/linux/net.h`.
-const STREAM: u16 = 1;
-/// Bytes before the path in `struct sockaddr_un`: `sun_family`.
-const FAMILY_LEN: u32 = 2;
 
 /// `iter/task_file`.
 #[unsafe(no_mangle)]
@@ -73,18 +68,7 @@ pub extern "C" fn connleak_snapshot(ctx: *mut TaskFile) -> i32 {
 
 #[inline(always)]
 fn visit(seq: *mut c_void, task: *const u8, fd: u32, file: *mut c_void) -> Result<(), Skip> {
-    // SAFETY: `file` is the iterator's own; the helper gives null when it is no socket.
-    let owner: *const u8 = unsafe { bpf_sock_from_file(file.cast()) }.cast();
-    if owner.is_null() {
-        return Err(Skip::Filtered);
-    }
-    // A direct load, not a probe read: so the verifier keeps knowing that this is a `struct sock`.
-    // SAFETY: `owner` is a `struct socket`, and the offset comes from the kernel's BTF.
-    let sk: *const u8 =
-        unsafe { core::ptr::read_volatile(owner.add(offset!(socket_sk) as usize).cast::<*const u8>()) };
-    if sk.is_null() {
-        return Err(Skip::Filtered);
-    }
+    let (owner, sk) = access::of_file(file)?;
     let family: u16 = member(sk, offset!(skc_family))?;
     match family {
         AF_INET | AF_INET6 => visit_tcp(seq, task, fd, owner, sk, family),
@@ -139,8 +123,7 @@ fn visit_tcp(
         let arrived: u32 = member(sk, offset!(tcp_rcv_nxt))?;
         row.unread = arrived.wrapping_sub(member(sk, offset!(tcp_copied_seq))?);
         row.inode = inode(owner)?;
-        // SAFETY: `sk` was loaded from the iterator's socket, which holds a reference to it.
-        row.cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
+        row.cookie = access::identity(sk)?;
     }
     let leader = holder(task, &mut row.pid, &mut row.process_start)?;
     row.comm = member(leader, offset!(task_comm))?;
@@ -159,9 +142,7 @@ fn visit_unix(
     sk: *const u8,
 ) -> Result<(), Skip> {
     let peer: *const u8 = member(sk, offset!(unix_peer))?;
-    if member::<u16>(sk, offset!(sk_type))? != STREAM || peer.is_null() {
-        return Err(Skip::Filtered);
-    }
+    let unix::Name { address, client } = unix::name(sk, peer)?;
     let Some(row) = UNIX_ROW.get_ptr_mut(0) else {
         return Err(Skip::Fault);
     };
@@ -171,29 +152,16 @@ fn visit_unix(
     row.fd = fd;
     row.peer_inode = 0;
     row.activity = Activity::default();
-    // Accepted sockets carry the listener's name, connecting ones rarely have any of their own.
-    let own: *const u8 = member(sk, offset!(unix_addr))?;
-    let (address, client) = if own.is_null() {
-        (member::<*const u8>(peer, offset!(unix_addr))?, 1)
-    } else {
-        (own, 0)
-    };
-    if address.is_null() {
-        return Err(Skip::Filtered);
-    }
-    row.client = client;
-    let length: u32 = member(address, offset!(unix_address_len))?;
-    row.path_len = length.saturating_sub(FAMILY_LEN).min(UNIX_PATH_LEN as u32) as u16;
-    read::into(address, offset!(unix_address_name) + FAMILY_LEN, &mut row.path)?;
+    row.client = u8::from(client);
+    unix::copy_name(address, row)?;
     row.shutdown = member(sk, offset!(sk_shutdown))?;
     row.inode = inode(owner)?;
     let peer_owner: *const u8 = member(peer, offset!(sk_socket))?;
     if !peer_owner.is_null() {
         row.peer_inode = inode(peer_owner)?;
     }
-    // SAFETY: as in `visit_tcp`.
-    row.cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
-    if client == 1 {
+    row.cookie = access::unix_identity(sk)?;
+    if client {
         // SAFETY: the map's own entry, copied at once.
         match unsafe { unix::ACTIVITY.get(row.cookie) } {
             Some(activity) => row.activity = *activity,

@@ -6,7 +6,7 @@
 use aya_ebpf::{
     helpers::{
         bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid,
-        bpf_get_socket_cookie, bpf_ktime_get_ns,
+        bpf_ktime_get_ns,
     },
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
@@ -15,7 +15,7 @@ use aya_log_ebpf::debug;
 use connleak_ebpf::{Connect, Counter, KIND_CONNECT, KIND_DESTROY, KIND_STATE, Transition, tcp};
 
 use super::{
-    Skip,
+    Skip, access,
     read::{member, offset},
     send::{count, send},
     socket,
@@ -51,6 +51,7 @@ pub fn connleak_destroy(ctx: BtfTracePointContext) -> i32 {
             debug!(&ctx, "destroy: a socket could not be read");
         }
     }
+    access::forget(sk);
     0
 }
 
@@ -89,8 +90,7 @@ fn read(sk: *const u8, kind: u32, old_state: u8, new_state: u8) -> Result<Transi
         orphan: u8::from(owner.is_null()),
         // SAFETY: no arguments.
         at: unsafe { bpf_ktime_get_ns() },
-        // SAFETY: `sk` is the tracepoint's own argument, which the verifier knows to be a socket.
-        cookie: unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) },
+        cookie: access::identity(sk)?,
         flow,
         error: member(sk, offset!(sk_err))?,
         bytes_sent,

@@ -1,34 +1,41 @@
-//! Unix-domain sockets have no state tracepoint and no timestamps. Snapshots find them; this program
-//! notes when those that were found carry data (`sock_send_length` and `sock_recv_length`, since 6.3).
+//! Unix-domain sockets have no state tracepoint and no timestamps. Two programs see them when they carry
+//! data (`sock_send_length` and `sock_recv_length`, since 6.3): the first time tells that a connection is
+//! there, and who uses it; later ones keep its times. Snapshots find those that never carry any, and tell
+//! when one is gone.
 
 use aya_ebpf::{
-    helpers::{bpf_get_socket_cookie, bpf_ktime_get_ns},
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid, bpf_ktime_get_ns},
     macros::{btf_tracepoint, map},
     maps::LruHashMap,
     programs::BtfTracePointContext,
 };
-use connleak_ebpf::{AF_UNIX, Activity};
+use connleak_ebpf::{ABSENT, AF_UNIX, Activity, Counter, KIND_UNIX, UNIX_PATH_LEN, UnixRow};
 
-use super::read::{member, offset};
+use super::{
+    Skip, access,
+    read::{self, member, offset},
+    send::{count, send_in_place},
+};
 
-/// What each followed socket has carried, by cookie. The snapshot program adds sockets; the least
-/// recently used go when it is full, and count as new when they are met again.
+/// What each client's end has carried, by cookie. The least recently used go when it is full, and count as
+/// new when they are met again; the ledger knows them by their cookies.
 #[map]
 pub(crate) static ACTIVITY: LruHashMap<u64, Activity> = LruHashMap::with_max_entries(65_536, 0);
+
+/// `SOCK_STREAM` of `include/linux/net.h`.
+const STREAM: u16 = 1;
+/// Bytes before the path in `struct sockaddr_un`: `sun_family`.
+const FAMILY_LEN: u32 = 2;
 
 /// `sock/sock_send_length(sk, ret, flags)`.
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn connleak_send(ctx: BtfTracePointContext) -> i32 {
     let length: i32 = ctx.arg(1);
-    note(
-        ctx.arg(0),
-        |activity, now| {
-            activity.last_sent = now;
-            activity.sends += 1;
-            activity.bytes_sent += u64::from(length.cast_unsigned());
-        },
-        length,
-    );
+    note(ctx.arg(0), length, |activity, now| {
+        activity.last_sent = now;
+        activity.sends += 1;
+        activity.bytes_sent += u64::from(length.cast_unsigned());
+    });
     0
 }
 
@@ -36,27 +43,108 @@ pub fn connleak_send(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn connleak_receive(ctx: BtfTracePointContext) -> i32 {
     let length: i32 = ctx.arg(1);
-    note(
-        ctx.arg(0),
-        |activity, now| {
-            activity.last_received = now;
-            activity.bytes_received += u64::from(length.cast_unsigned());
-        },
-        length,
-    );
+    note(ctx.arg(0), length, |activity, now| {
+        activity.last_received = now;
+        activity.bytes_received += u64::from(length.cast_unsigned());
+    });
     0
 }
 
 #[inline(always)]
-fn note(sk: *const u8, update: impl FnOnce(&mut Activity, u64), length: i32) {
+fn note(sk: *const u8, length: i32, update: impl FnOnce(&mut Activity, u64)) {
     if length <= 0 || !matches!(member::<u16>(sk, offset!(skc_family)), Ok(AF_UNIX)) {
         return;
     }
-    // SAFETY: `sk` is the tracepoint's own argument.
-    let cookie = unsafe { bpf_get_socket_cookie(sk.cast_mut().cast()) };
+    let Ok(cookie) = access::unix_identity(sk) else {
+        return;
+    };
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
     if let Some(activity) = ACTIVITY.get_ptr_mut(cookie) {
         // SAFETY: the entry is live for this program's run. Two threads may send on one socket at once;
         // then one addition may be lost, the times are still right.
-        update(unsafe { &mut *activity }, unsafe { bpf_ktime_get_ns() });
+        update(unsafe { &mut *activity }, now);
+        return;
     }
+    let mut activity = Activity::default();
+    update(&mut activity, now);
+    if let Err(Skip::Fault) = discover(sk, cookie, now, activity) {
+        count(Counter::ReadFault);
+    }
+}
+
+/// A socket that was not followed yet: if it is a client's end, it is told, and followed from now on.
+#[inline(always)]
+fn discover(sk: *const u8, cookie: u64, now: u64, activity: Activity) -> Result<(), Skip> {
+    let peer: *const u8 = member(sk, offset!(unix_peer))?;
+    let Name {
+        address,
+        client: true,
+    } = name(sk, peer)?
+    else {
+        return Err(Skip::Filtered);
+    };
+    send_in_place(|row: &mut UnixRow| {
+        row.kind = KIND_UNIX;
+        row.at = now;
+        row.cookie = cookie;
+        row.activity = activity;
+        row.client = 1;
+        row.shutdown = 0;
+        row.pad = [0; 4];
+        row.inode = 0;
+        row.peer_inode = 0;
+        row.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
+        row.fd = bpf_get_current_uid_gid() as u32;
+        copy_name(address, row)?;
+        // SAFETY: no arguments.
+        let task = unsafe { bpf_get_current_task() } as *const u8;
+        let leader: *const u8 = member(task, offset!(task_group_leader))?;
+        row.process_start = member(leader, offset!(task_start))?;
+        row.comm = member(leader, offset!(task_comm))?;
+        Ok(())
+    })?;
+    // Full is not possible: the least recent goes.
+    let _ = ACTIVITY.insert(cookie, activity, 0);
+    Ok(())
+}
+
+/// The server's name, and whose end of the connection a socket is.
+pub(crate) struct Name {
+    /// `struct unix_address`.
+    pub address: *const u8,
+    /// The name is the peer's: this is the client's end.
+    pub client: bool,
+}
+
+/// Finds the name of a connected stream socket's server.
+#[inline(always)]
+pub(crate) fn name(sk: *const u8, peer: *const u8) -> Result<Name, Skip> {
+    if offset!(unix_addr) == ABSENT || member::<u16>(sk, offset!(sk_type))? != STREAM || peer.is_null() {
+        return Err(Skip::Filtered);
+    }
+    // Accepted sockets carry the listener's name, connecting ones rarely have any of their own.
+    let own: *const u8 = member(sk, offset!(unix_addr))?;
+    if !own.is_null() {
+        return Ok(Name {
+            address: own,
+            client: false,
+        });
+    }
+    let address: *const u8 = member(peer, offset!(unix_addr))?;
+    if address.is_null() {
+        return Err(Skip::Filtered);
+    }
+    Ok(Name {
+        address,
+        client: true,
+    })
+}
+
+/// Copies a name into a row.
+#[inline(always)]
+pub(crate) fn copy_name(address: *const u8, row: &mut UnixRow) -> Result<(), Skip> {
+    let length: u32 = member(address, offset!(unix_address_len))?;
+    row.path_len = length.saturating_sub(FAMILY_LEN).min(UNIX_PATH_LEN as u32) as u16;
+    read::into(address, offset!(unix_address_name) + FAMILY_LEN, &mut row.path)
 }

@@ -10,7 +10,7 @@ use crate::{
     agent::ProcessFilter,
     event::Nanos,
     output::duration,
-    owner,
+    owner, probes,
     server::{Databases, Flags, PortRule, ServerRule, System},
     verdict::{Confidence, Policy},
 };
@@ -31,11 +31,11 @@ pub struct Filter {
     /// Only these databases: postgresql, mysql, redis, …
     #[arg(long, value_name = "DB", value_delimiter = ',', num_args = 1..)]
     pub db: Vec<System>,
-    /// A port that is a database's, beside the well-known ones: 6000=postgresql
-    #[arg(long, value_name = "PORT=DB", value_delimiter = ',', num_args = 1..)]
+    /// A port that is a database's, beside the well-known ones: 6000=postgresql, or just 6000
+    #[arg(long, value_name = "PORT[=DB]", value_delimiter = ',', num_args = 1..)]
     pub port: Vec<PortRule>,
     /// Only this server or network; with a port, that port is a database's: 10.0.0.5, 10.0.0.0/8, [`::1`]:6000
-    #[arg(long, value_name = "ADDR[/LEN][:PORT]", value_delimiter = ',', num_args = 1..)]
+    #[arg(long, value_name = "ADDR[/LEN][:PORT]|PATH", value_delimiter = ',', num_args = 1..)]
     pub server: Vec<ServerRule>,
     /// Every outgoing TCP connection, whatever its port
     #[arg(long)]
@@ -72,6 +72,34 @@ impl Filter {
             names: self.name.clone(),
             containers: self.container.clone(),
         })
+    }
+}
+
+/// How to ask the kernel: for kernels that lack what connleak prefers, and to try their path on those that don't.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// The best one that works here.
+    #[default]
+    Auto,
+    /// Tracepoints through BTF, snapshots by a BPF iterator.
+    Btf,
+    /// Likewise, without the helpers that kernels before 5.12 lack.
+    Memory,
+    /// Tracepoints through BTF, snapshots by `sock_diag` and /proc.
+    Diag,
+    /// Tracepoints by their published format, snapshots by `sock_diag` and /proc.
+    Tracepoint,
+}
+
+impl From<Backend> for Option<probes::Backend> {
+    fn from(backend: Backend) -> Self {
+        match backend {
+            Backend::Auto => None,
+            Backend::Btf => Some(probes::Backend::Btf),
+            Backend::Memory => Some(probes::Backend::Memory),
+            Backend::Diag => Some(probes::Backend::Diag),
+            Backend::Tracepoint => Some(probes::Backend::Tracepoint),
+        }
     }
 }
 

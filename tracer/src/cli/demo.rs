@@ -48,7 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub fn run(args: &Args) -> Result<u8> {
     need_privileges()?;
-    let mut report = Report::new(args.output, None)?;
+    let mut report = Report::new(args.output, None, false)?;
     let mut server = child(&["demo-server"], "demo-server")?;
     let port = port_of(&mut server)?;
     let flags = Flags {
@@ -59,17 +59,15 @@ pub fn run(args: &Args) -> Result<u8> {
         idle: 2 * SECOND,
         single_look: false,
     };
+    // Attached first, so that the whole leak is seen.
+    let databases = Databases::build(&flags)?;
+    let agent = Agent::attach(&databases, ProcessFilter::default(), policy, Options::default())?;
     let mut client = child(&["demo-client", &port.to_string()], "demo-client")?;
-    let processes = ProcessFilter {
-        pids: vec![client.0.id()],
-        ..ProcessFilter::default()
-    };
     report.text(&format!(
         "A client (pid {}) opens a connection to 127.0.0.1:{port} five times a second, sends one query on it, \
          and never closes it.\nconnleak watches; a connection counts as idle after 2 s.\n\n",
         client.0.id()
     ))?;
-    let agent = Agent::attach(Databases::build(&flags)?, processes, policy, Options::default())?;
     let mut watch = Watch::new(agent, false);
     let found = |finding: &crate::verdict::Finding| finding.confidence >= Confidence::Likely;
     runtime()?.block_on(watch.run(&mut report, Some(PATIENCE), found))?;
@@ -107,7 +105,7 @@ impl Drop for Guard {
 }
 
 fn child(arguments: &[&str], name: &str) -> Result<Guard> {
-    let child = Command::new("/proc/self/exe")
+    let child = Command::new(std::env::current_exe()?)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

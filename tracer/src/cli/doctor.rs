@@ -1,13 +1,13 @@
 //! `connleak doctor`: what this kernel and these privileges allow, tried rather than guessed.
 
-use std::fs;
+use std::{fmt::Write as _, fs};
 
 use anyhow::Result;
 
 use super::{OK, USAGE};
 use crate::{
     output::sink,
-    probes::{Options, object, preflight, table::PROBES},
+    probes::{Backend, Options, object, preflight, refusal},
     server::{Databases, Flags},
 };
 
@@ -19,14 +19,13 @@ pub fn run() -> Result<u8> {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     doctor.say("info", "kernel", release.trim());
     doctor.privileges();
-    doctor.require(
-        preflight::has_btf(),
-        "BTF",
-        object::KERNEL_BTF,
-        "this kernel does not describe its types",
-    );
+    if preflight::has_btf() {
+        doctor.say("ok", "BTF", object::KERNEL_BTF);
+    } else {
+        doctor.say("warn", "BTF", "none: this kernel does not describe its types");
+    }
     if doctor.usable {
-        doctor.programs()?;
+        doctor.backends()?;
     }
     let verdict = if doctor.usable {
         "connleak can run here.\n"
@@ -44,7 +43,6 @@ struct Doctor {
 
 impl Doctor {
     fn say(&mut self, grade: &str, what: &str, detail: &str) {
-        use std::fmt::Write as _;
         // Writing to a string cannot fail.
         let _ = writeln!(self.text, "{grade:<5} {what:<34} {detail}");
     }
@@ -70,40 +68,65 @@ impl Doctor {
         }
     }
 
-    /// Loads every program, which is the kernel's own word on it, and attaches none.
-    fn programs(&mut self) -> Result<()> {
+    /// Tries every back-end: each program is loaded, which is the kernel's own word on it, and none attached.
+    fn backends(&mut self) -> Result<()> {
         let databases = Databases::build(&Flags::default())?;
-        let mut loaded = match object::load(&databases, Options::default()) {
-            Ok(loaded) => {
-                self.say("ok", "structure offsets, ring buffer, maps", "resolved and made");
-                loaded
+        let mut chosen = None;
+        for backend in Backend::ALL {
+            let _ = writeln!(self.text, "\nback-end {}", backend.name());
+            if self.programs(&databases, backend) {
+                chosen = chosen.or(Some(backend));
             }
+        }
+        let name = chosen.map_or("none", Backend::name);
+        let _ = writeln!(self.text);
+        self.require(
+            chosen.is_some(),
+            "back-end used",
+            name,
+            "none works on this kernel",
+        );
+        Ok(())
+    }
+
+    /// Whether all that a back-end cannot do without can be loaded.
+    fn programs(&mut self, databases: &Databases, backend: Backend) -> bool {
+        let mut loaded = match object::load(databases, Options::default(), backend) {
+            Ok(loaded) => loaded,
             Err(error) => {
-                self.require(
-                    false,
-                    "structure offsets, ring buffer, maps",
-                    "",
-                    &format!("{error:#}"),
-                );
-                return Ok(());
+                self.say("no", "ring buffer, maps, offsets", &format!("{error:#}"));
+                return false;
             }
         };
-        for probe in PROBES {
+        self.say("ok", "ring buffer, maps, offsets", "made and resolved");
+        let mut usable = true;
+        for probe in backend.probes() {
             let hook = format!("{}:{}", probe.hook_kind(), probe.hook_name());
-            match probe.load(&mut loaded.ebpf, &loaded.btf) {
+            match probe.load(&mut loaded.ebpf, loaded.btf.as_ref()) {
                 Ok(()) => self.say("ok", &hook, probe.purpose),
-                Err(error) if probe.required => {
-                    self.require(false, &hook, "", &format!("needs {}: {error}", probe.since));
-                }
                 Err(error) => {
+                    usable &= !probe.required;
+                    let grade = if probe.required { "no" } else { "warn" };
                     self.say(
-                        "warn",
+                        grade,
                         &hook,
-                        &format!("{} (needs {}: {error})", probe.without, probe.since),
+                        &format!(
+                            "{} (needs {}: {})",
+                            probe.without,
+                            probe.since,
+                            refusal::reason(&error)
+                        ),
                     );
                 }
             }
         }
-        Ok(())
+        if !backend.iterates() {
+            self.say(
+                "ok",
+                "sock_diag and /proc",
+                "who holds which sockets, and how long they have been idle",
+            );
+        }
+        usable
     }
 }

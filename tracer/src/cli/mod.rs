@@ -7,16 +7,24 @@ mod report;
 mod scan;
 mod watch;
 
-use std::{io::Write as _, process::ExitCode};
+use std::{
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+};
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, error::ErrorKind};
 
 use crate::probes::preflight;
 
 /// Finds leaked database connections on a live host, without restarting the application.
 #[derive(Debug, Parser)]
-#[command(name = "connleak", version, max_term_width = 100)]
+#[command(
+    name = "connleak",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
 struct Cli {
     /// Say more about what connleak itself does (-vv: even more), on standard error
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
@@ -103,6 +111,10 @@ fn usage(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::from(OK);
     }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(USAGE);
+    }
     let rendered = error.render().to_string();
     let lines: Vec<&str> = rendered
         .lines()
@@ -128,5 +140,6 @@ fn log_to_stderr(verbose: u8) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .init();
 }

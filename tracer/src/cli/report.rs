@@ -26,6 +26,8 @@ use crate::{
 pub struct Report {
     format: Format,
     log: Option<LogFile>,
+    /// There is history to sum up.
+    watching: bool,
     /// Nobody reads standard output any more.
     pub reader: Reader,
 }
@@ -35,20 +37,20 @@ impl Report {
     ///
     /// # Errors
     /// When it can't be opened.
-    pub fn new(format: Format, log: Option<&Path>) -> Result<Self> {
+    pub fn new(format: Format, log: Option<&Path>, watching: bool) -> Result<Self> {
         Ok(Self {
             format,
             log: log.map(LogFile::open).transpose()?,
+            watching,
             reader: Reader::Present,
         })
     }
 
-    /// Opens the log file anew: it has been rotated.
-    ///
-    /// # Errors
-    /// When it can't be opened.
-    pub fn reopen(&mut self) -> Result<()> {
-        self.log.as_mut().map_or(Ok(()), LogFile::reopen)
+    /// Opens the log file anew: it has been rotated. When that fails, the old file stays in use.
+    pub fn reopen(&mut self) {
+        if let Some(Err(error)) = self.log.as_mut().map(LogFile::reopen) {
+            tracing::warn!("{error:#}; going on with the old file");
+        }
     }
 
     /// Writes text as it is, if text is wanted.
@@ -214,17 +216,20 @@ impl Report {
             rss_bytes: resident_bytes(),
         };
         let message = format!(
-            "{} open, {} opened, {} closed, {} failed, {} since connleak attached; {}",
-            text::plural(summary.sockets, "database socket"),
+            "{} open and {} standing; {} opened, {} closed and {} failed since connleak attached; {}",
+            text::plural(summary.sockets, "database connection"),
+            text::plural(findings, "finding"),
             totals.opened,
             totals.closed,
             totals.failed,
-            text::plural(findings, "finding"),
             match totals.events_lost() {
                 0 => "no event was lost".to_owned(),
-                lost => format!("{lost} events were lost, so the counts are lower bounds"),
+                lost => format!("{lost} events were lost, so that counts may be too low"),
             }
         );
+        if self.watching {
+            self.text(&format!("{message}\n"))?;
+        }
         self.line(&Line::summary(
             agent.stamps,
             agent.now(),
@@ -258,7 +263,7 @@ pub fn overview(agent: &mut Agent, findings: &[Finding]) -> Vec<text::GroupRow> 
         .map(|(key, _, connections)| {
             let silences: Vec<Nanos> = connections
                 .iter()
-                .filter_map(|connection| connection.last_activity().map(|at| now.saturating_sub(at)))
+                .filter_map(|connection| connection.last_known_activity().map(|at| now.saturating_sub(at)))
                 .collect();
             text::GroupRow {
                 process: owners.describe(key.process),

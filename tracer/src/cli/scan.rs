@@ -1,6 +1,6 @@
 //! `connleak scan`: one look.
 //!
-//! Sockets that look leaked get a second look, half a second later: a pool in use gives itself away by using
+//! Sockets that look leaked get a second look, 0.4 seconds later: a pool in use gives itself away by using
 //! one of them again, and a connection that was just being closed is gone by then. A host on which nothing
 //! looks leaked is not kept waiting.
 
@@ -11,7 +11,7 @@ use clap::Args as ClapArgs;
 
 use super::{
     FOUND, OK,
-    args::{self, Filter, Format, PolicyArgs},
+    args::{self, Backend, Filter, Format, PolicyArgs},
     need_privileges,
     report::{self, Report},
 };
@@ -33,6 +33,9 @@ pub struct Args {
     filter: Filter,
     #[command(flatten)]
     policy: PolicyArgs,
+    /// How to ask the kernel
+    #[arg(long, value_enum, default_value_t)]
+    backend: Backend,
     /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -45,11 +48,12 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
     let processes = args.filter.processes()?;
     let options = Options {
         diagnostics,
+        backend: args.backend.into(),
         ring_bytes: 1 << 20,
         ..Options::default()
     };
-    let mut agent = Agent::attach(databases, processes, policy, options)?;
-    let mut report = Report::new(args.output, None)?;
+    let mut agent = Agent::attach(&databases, processes, policy, options)?;
+    let mut report = Report::new(args.output, None, false)?;
 
     let mut quiet = |_: &mut _, _: &_, _| {};
     agent.refresh(&mut quiet)?;

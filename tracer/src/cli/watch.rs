@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     FOUND, OK,
-    args::{Filter, Format, PolicyArgs},
+    args::{Backend, Filter, Format, PolicyArgs},
     need_privileges,
     report::{self, Report},
 };
@@ -37,6 +37,9 @@ pub struct Args {
     filter: Filter,
     #[command(flatten)]
     policy: PolicyArgs,
+    /// How to ask the kernel
+    #[arg(long, value_enum, default_value_t)]
+    backend: Backend,
     /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -49,6 +52,19 @@ pub struct Args {
     /// Append JSON Lines to this file; opened anew on SIGHUP
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
+    /// Size of the kernel's event buffer in KiB (a power of two); a larger one rides out longer stalls
+    #[arg(long, value_name = "KIB", default_value_t = Options::default().ring_bytes / 1024, value_parser = ring_kib)]
+    ring_kib: u32,
+}
+
+fn ring_kib(text: &str) -> Result<u32, String> {
+    let kib: u32 = text.parse().map_err(|_| format!("'{text}' is no number"))?;
+    // A ring buffer is at least a page; above 1 GiB its position counters would not fit the ABI's 32 bits.
+    if kib.is_power_of_two() && (4..=1 << 20).contains(&kib) {
+        Ok(kib)
+    } else {
+        Err(format!("{kib} is not a power of two from 4 to {}", 1 << 20))
+    }
 }
 
 pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
@@ -56,13 +72,14 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
     let databases = args.filter.databases()?;
     need_privileges()?;
     let processes = args.filter.processes()?;
-    let mut report = Report::new(args.output, args.log_file.as_deref())?;
+    let mut report = Report::new(args.output, args.log_file.as_deref(), true)?;
     let options = Options {
         diagnostics,
+        backend: args.backend.into(),
         measure: true,
-        ..Options::default()
+        ring_bytes: args.ring_kib * 1024,
     };
-    let agent = Agent::attach(databases, processes, policy, options)?;
+    let agent = Agent::attach(&databases, processes, policy, options)?;
     let mut watch = Watch::new(agent, args.events);
     runtime()?.block_on(watch.run(&mut report, args.run_for, |_| false))?;
     watch.end(&mut report)?;
@@ -125,7 +142,7 @@ impl Watch {
                 biased;
                 _ = interrupt.recv() => break,
                 _ = terminate.recv() => break,
-                _ = hangup.recv() => report.reopen()?,
+                _ = hangup.recv() => report.reopen(),
                 () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break,
                 _ = refresh.tick() => self.refresh(report)?,
                 _ = tick.tick() => self.drain(report)?,
@@ -213,6 +230,13 @@ impl Watch {
             "connleak: watching; {} open already (Ctrl-C ends with a summary)",
             text::plural(sockets, "database socket")
         );
+        for (backend, reason) in self.agent.probes.refused() {
+            let _ = writeln!(
+                err,
+                "connleak: back-end {} does not work here: {reason}",
+                backend.name()
+            );
+        }
         for (probe, reason) in self.agent.probes.missing() {
             let _ = writeln!(
                 err,

@@ -4,9 +4,19 @@ use std::{net::SocketAddr, sync::Arc};
 
 use super::GroupKey;
 use crate::{
-    event::{Cause, Change, Connect, Cookie, Holder, Nanos, Observation, Server, State, Traffic},
+    event::{
+        Cause, Change, Connect, Cookie, Holder, Nanos, Observation, Place, SECOND, Server, State, Traffic,
+    },
     owner::ProcessId,
 };
+
+/// How far the times of an event and of a snapshot's row can be trusted against each other.
+///
+/// The kernel reports a change *before* it stores the new state, and a row's time is not taken in the same
+/// instant as its state; between the two may lie a preemption. So a row that is newer than an event by less
+/// than this may still show what was before the event. Among themselves, a socket's events are in order: they
+/// are made under its lock.
+pub(super) const SKEW: Nanos = 10 * (SECOND / 1000);
 
 /// Who called connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +52,7 @@ pub struct Connection {
     pub changed_at: Nanos,
     /// Its state now.
     pub state: State,
-    /// When the server closed, if that was seen.
+    /// When the server's end was closed, at the latest; `None` while it is not, or was so before attach.
     pub peer_closed_at: Option<Nanos>,
     /// What it has carried.
     pub traffic: Traffic,
@@ -50,10 +60,15 @@ pub struct Connection {
     pub holders: Vec<Holder>,
     /// Snapshots in a row that did not find it.
     pub missed: u32,
+    /// Whose it was when it was last held: its end belongs to that process, though nobody holds it then.
+    last_held_by: Option<ProcessId>,
+    /// Time of the newest event; `None` when only snapshots have told of it.
+    event_at: Option<Nanos>,
+    /// The opening that is in its group's history.
+    pub(super) counted_at: Option<Nanos>,
     established: bool,
-    released: bool,
-    peer_first: bool,
-    error: i32,
+    ended: bool,
+    cause: Option<Cause>,
 }
 
 impl Connection {
@@ -77,15 +92,17 @@ impl Connection {
             traffic: Traffic::default(),
             holders: Vec::new(),
             missed: 0,
+            last_held_by: None,
+            event_at: Some(connect.at),
+            counted_at: None,
             established: false,
-            released: false,
-            peer_first: false,
-            error: 0,
+            ended: false,
+            cause: None,
         }
     }
 
     /// A connection whose opening was not seen: before attach, in a moment of loss, or of a unix socket.
-    pub(super) fn found(row: &Observation, first: bool) -> Self {
+    pub(super) fn found(row: &Observation, before_attach: bool) -> Self {
         Self {
             cookie: row.cookie,
             server: Arc::clone(&row.server),
@@ -93,19 +110,25 @@ impl Connection {
             netns: row.netns,
             inode: Some(row.inode),
             opener: None,
-            opened_at: (!first).then_some(row.at),
+            opened_at: (!before_attach).then_some(row.at),
             accepted_at: row.accepted_at,
             first_seen: row.at,
             changed_at: row.at,
             state: row.state,
             peer_closed_at: None,
-            traffic: row.traffic,
+            traffic: if before_attach {
+                row.traffic.of_before_attach()
+            } else {
+                row.traffic
+            },
             holders: vec![row.holder],
             missed: 0,
+            last_held_by: None,
+            event_at: None,
+            counted_at: None,
             established: row.state != State::Connecting,
-            released: false,
-            peer_first: row.state == State::PeerClosed,
-            error: 0,
+            ended: false,
+            cause: (row.state == State::PeerClosed).then_some(Cause::Peer),
         }
     }
 
@@ -114,10 +137,20 @@ impl Connection {
     pub fn process(&self) -> Option<ProcessId> {
         let opener = self.opener.map(|opener| opener.process);
         match opener {
-            Some(opener) if self.holders.is_empty() => Some(opener),
+            Some(opener) if self.holders.is_empty() => self.last_held_by.or(Some(opener)),
             Some(opener) if self.holders.iter().any(|holder| holder.process == opener) => Some(opener),
-            _ => self.holders.first().map(|holder| holder.process),
+            _ => self
+                .holders
+                .first()
+                .map(|holder| holder.process)
+                .or(self.last_held_by),
         }
+    }
+
+    /// A snapshot no longer finds a holder.
+    pub(super) fn let_go(&mut self) {
+        self.last_held_by = self.process();
+        self.holders.clear();
     }
 
     pub(super) fn group_key(&self) -> Option<GroupKey> {
@@ -137,10 +170,15 @@ impl Connection {
     /// A connection that never carried any counts from its opening.
     #[must_use]
     pub fn last_activity(&self) -> Option<Nanos> {
-        let data = self.traffic.last_sent.max(self.traffic.last_received);
-        data.max(self.opened_at)
-            .max(self.accepted_at)
+        self.last_known_activity()
             .or(self.traffic.followed.then_some(self.first_seen))
+    }
+
+    /// When it last carried data, or was opened; `None` when neither was seen.
+    #[must_use]
+    pub fn last_known_activity(&self) -> Option<Nanos> {
+        let data = self.traffic.last_sent.max(self.traffic.last_received);
+        data.max(self.opened_at).max(self.accepted_at)
     }
 
     /// Whether the server owes an answer: then silence is a running query.
@@ -155,25 +193,33 @@ impl Connection {
         self.traffic.bytes_sent.map(|bytes| bytes == 0)
     }
 
+    /// Whether this event is older than what other events have told.
+    pub(super) fn knows_better(&self, change: &Change) -> bool {
+        self.event_at.is_some_and(|at| change.at < at)
+    }
+
     pub(super) fn change(&mut self, change: &Change) {
-        self.changed_at = change.at;
+        self.event_at = Some(change.at);
         self.client = self.client.or(change.client);
-        if change.error != 0 {
-            self.error = change.error;
+        self.established |= implies_connected(change.state) || implies_connected(change.from);
+        self.ended |= ends(change);
+        // Whoever ends it first is the cause: what comes after is only how it is carried out. A server
+        // that is still sending answers our close with a reset, and a write after the server's close too.
+        self.cause = self.cause.or(match (change.from, change.state) {
+            (_, State::PeerClosed) | (State::PeerClosed, _) => Some(Cause::Peer),
+            (State::Closing | State::Closed, _) => None,
+            (_, State::Closed) if change.error != 0 => Some(Cause::Reset),
+            (_, State::Closing | State::Closed) => Some(Cause::Local),
+            _ => None,
+        });
+        // A reset, or the server's answer to our own shutdown, closes its end too.
+        if matches!(change.state, State::PeerClosed | State::Closed) {
+            self.peer_closed_at = self.peer_closed_at.or(Some(change.at));
         }
-        match change.state {
-            State::Established => self.established = true,
-            State::PeerClosed => {
-                self.peer_closed_at = Some(change.at);
-                self.peer_first = true;
-            }
-            State::Connecting | State::Closing | State::Closed => {}
+        if change.at.saturating_add(SKEW) >= self.changed_at {
+            self.state = change.state;
+            self.changed_at = self.changed_at.max(change.at);
         }
-        self.released = change.released
-            // A close with data unread or with SO_LINGER 0 goes from open to closed in one step, with both
-            // directions shut; a reset by the server comes before anything is shut.
-            || change.state == State::Closed && change.shut && change.from != State::Closing;
-        self.state = change.state;
         if self.established {
             self.traffic.bytes_sent = Some(change.bytes_sent).max(self.traffic.bytes_sent);
             self.traffic.bytes_received = Some(change.bytes_received).max(self.traffic.bytes_received);
@@ -181,41 +227,88 @@ impl Connection {
     }
 
     pub(super) fn observe(&mut self, row: &Observation) {
+        if self.opener.is_some() && self.opened_at.is_some_and(|opened| row.at < opened) {
+            // The socket's descriptor is right, the rest is of an earlier life.
+            return;
+        }
         self.inode = Some(row.inode);
         self.client = self.client.or(row.client);
         self.accepted_at = self.accepted_at.or(row.accepted_at);
-        self.traffic = Traffic {
-            last_sent: self.traffic.last_sent.max(row.traffic.last_sent),
-            last_received: self.traffic.last_received.max(row.traffic.last_received),
-            bytes_sent: self.traffic.bytes_sent.max(row.traffic.bytes_sent),
-            bytes_received: self.traffic.bytes_received.max(row.traffic.bytes_received),
-            sends: self.traffic.sends.max(row.traffic.sends),
-            ..row.traffic
+        let news = if self.opened_at.is_none() {
+            row.traffic.of_before_attach()
+        } else {
+            row.traffic
         };
-        if row.at < self.changed_at {
+        self.traffic = Traffic {
+            last_sent: self.traffic.last_sent.max(news.last_sent),
+            last_received: self.traffic.last_received.max(news.last_received),
+            bytes_sent: self.traffic.bytes_sent.max(news.bytes_sent),
+            bytes_received: self.traffic.bytes_received.max(news.bytes_received),
+            sends: self.traffic.sends.max(news.sends),
+            ..news
+        };
+        let events_know_better = self.event_at.is_some_and(|at| row.at <= at.saturating_add(SKEW));
+        if row.at < self.changed_at || events_know_better {
             return;
         }
         self.changed_at = row.at;
-        if row.state == State::PeerClosed && self.state != State::PeerClosed {
-            self.peer_first = true;
+        if row.state == State::PeerClosed {
+            self.cause = self.cause.or(Some(Cause::Peer));
         }
-        self.established |= matches!(row.state, State::Established | State::PeerClosed);
+        if matches!(row.state, State::PeerClosed | State::Closed) {
+            self.peer_closed_at = self.peer_closed_at.or(Some(row.at));
+        }
+        let carried = has_carried(row);
+        self.established |= implies_connected(row.state) || row.state == State::Closed && carried;
+        // A connect resets the counters: the connection that we know is over, and the next one has failed.
+        let known = self.traffic.bytes_sent.max(self.traffic.bytes_received);
+        self.ended |= row.state == State::Closed && !carried && known > Some(0);
         self.state = row.state;
     }
 
-    /// Whether nothing is left of it: the connection has ended and no descriptor refers to the socket.
+    /// Whether nothing is left of it: the connection has ended and no descriptor refers to the socket, or
+    /// it never came about.
     pub(super) fn over(&self) -> bool {
-        self.released || self.state == State::Closed && !self.established
+        self.ended || self.state == State::Closed && !self.established
     }
 
-    /// How it ended.
+    /// How it ended, as far as that was seen.
     pub(super) fn cause(&self) -> Cause {
-        if self.error != 0 {
-            Cause::Reset
-        } else if self.peer_first {
-            Cause::Peer
-        } else {
-            Cause::Local
-        }
+        self.cause.unwrap_or(Cause::Unseen)
     }
+
+    /// Whether the kernel tells of its changes; of unix sockets, only snapshots do.
+    pub(super) fn tells(&self) -> bool {
+        tells(&self.server)
+    }
+}
+
+/// See [`Connection::tells`].
+pub(super) fn tells(server: &Server) -> bool {
+    matches!(server.place, Place::Tcp(_))
+}
+
+/// Whether a socket only gets into this state by way of a connection. It is in `Closed` also before.
+fn implies_connected(state: State) -> bool {
+    matches!(state, State::Established | State::PeerClosed | State::Closing)
+}
+
+/// Whether data went either way: tells a socket whose connection has ended from one that never had any.
+pub(super) fn has_carried(row: &Observation) -> bool {
+    row.traffic.bytes_sent.unwrap_or(0) > 0 || row.traffic.bytes_received.unwrap_or(0) > 0
+}
+
+/// Whether a change is the last of a connection's life.
+///
+/// Not a state alone: after a reset, or a `shutdown` that both sides have completed, the socket is closed
+/// and its descriptor still there. It ends when no descriptor refers to the socket any more, or when this
+/// side goes from open to closed in one step and without an error: a close with data unread or with
+/// `SO_LINGER` 0, or a connect to `AF_UNSPEC`, after which the kernel no longer knows what the socket was for.
+pub(super) fn ends(change: &Change) -> bool {
+    let at_once = match change.from {
+        State::Connecting => true,
+        State::Established | State::PeerClosed => change.error == 0,
+        State::Closing | State::Closed => false,
+    };
+    change.released || change.state == State::Closed && at_once
 }

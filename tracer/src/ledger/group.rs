@@ -51,6 +51,21 @@ impl Group {
         after(&self.closes, at)
     }
 
+    /// The fewest connections that were open at once from one moment until before another, as a difference
+    /// to what is open now.
+    #[must_use]
+    pub fn trough(&self, from: Nanos, until: Nanos) -> i64 {
+        let open = |at| self.closes_after(at).cast_signed() - self.opens_after(at).cast_signed();
+        let first = self.closes.partition_point(|&at| at <= from);
+        let closes = self.closes.iter().skip(first).copied();
+        closes
+            .take_while(|&at| at < until)
+            .chain([from])
+            .map(open)
+            .min()
+            .unwrap_or(0)
+    }
+
     pub(super) fn add(&mut self, cookie: Cookie) {
         self.members.insert(cookie);
     }
@@ -62,6 +77,15 @@ impl Group {
     pub(super) fn opened(&mut self, at: Nanos) {
         self.opened += 1;
         push(&mut self.opens, at);
+    }
+
+    /// Another group takes over a connection, and with it the moment at which it was opened.
+    pub(super) fn handed_over(&mut self, at: Nanos) {
+        self.opened = self.opened.saturating_sub(1);
+        // Not there when it was too long ago to be kept.
+        if let Ok(place) = self.opens.binary_search(&at) {
+            self.opens.remove(place);
+        }
     }
 
     pub(super) fn closed(&mut self, at: Nanos) {
@@ -104,6 +128,21 @@ mod tests {
         assert_eq!(group.opens_after(0), 4);
         assert_eq!(group.opens_after(4), 2);
         assert_eq!(group.opens_after(9), 0);
+    }
+
+    #[test]
+    fn the_trough_is_the_fewest_open_at_once() {
+        let mut group = Group::default();
+        for at in [10, 20, 30, 50] {
+            group.opened(at);
+        }
+        group.closed(40);
+        // Open: 1 from 10, 2 from 20, 3 from 30, 2 from 40, 3 from 50 and now.
+        assert_eq!(group.trough(10, 20), -2);
+        assert_eq!(group.trough(20, 30), -1);
+        assert_eq!(group.trough(30, 40), 0);
+        assert_eq!(group.trough(30, 50), -1);
+        assert_eq!(group.trough(50, Nanos::MAX), 0);
     }
 
     #[test]

@@ -4,12 +4,22 @@
 //! that a verdict speaks about. Events and snapshots may arrive in any order that the kernel allows:
 //!
 //! * each fact carries its own time, and an older one never overwrites a newer one;
-//! * a close of a socket that is not known yet leaves a tombstone until the snapshot under way has been
-//!   merged, so that a row read before the close does not bring the socket back to life;
-//! * after lost events, what a snapshot does not find is gone.
+//! * what happens to a socket that is not known yet is kept until the snapshot under way has been merged
+//!   ([`early`]), so that a row read before a close does not bring the socket back to life;
+//! * after lost events, what a snapshot that began later does not find is gone.
+//!
+//! A walk over all descriptors is not atomic: a descriptor that is handed from a process not yet visited to
+//! one already visited is in no row, like one that is in flight in a message. A TCP socket tells when it
+//! ends, so it is kept. A unix socket, and any socket after a loss, counts as closed, and as opened anew
+//! when it is met again.
+
+#![forbid(unsafe_code)]
 
 mod connection;
+mod early;
 mod group;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -17,6 +27,8 @@ use std::{
 };
 
 pub use connection::{Connection, Opener};
+use connection::{has_carried, tells};
+use early::Early;
 pub use group::Group;
 
 use crate::{
@@ -57,7 +69,7 @@ pub struct Totals {
     pub closed: u64,
     /// Connects that never got a connection: refused, timed out, unreachable, given up.
     pub failed: u64,
-    /// Sockets that were open already when the first snapshot was taken.
+    /// Sockets that were open already when the first snapshot was taken, and whose opening was not seen.
     pub opened_before_attach: u64,
     /// Events lost, by cause.
     pub lost: BTreeMap<Loss, u64>,
@@ -77,11 +89,10 @@ pub struct Ledger {
     connections: HashMap<Cookie, Connection>,
     groups: BTreeMap<GroupKey, Group>,
     totals: Totals,
-    /// Sockets whose end was seen while they were unknown, and when.
-    tombstones: HashMap<Cookie, Nanos>,
+    early: Early,
     /// The end of the first snapshot: from here on, openings are seen.
     attached_at: Option<Nanos>,
-    /// Events were lost and no snapshot has been merged since.
+    /// Events were lost and no snapshot that began later has been merged since.
     unsettled: bool,
     /// When events were last lost.
     lost_at: Option<Nanos>,
@@ -91,11 +102,12 @@ impl Ledger {
     /// Folds one event. What became of connections is handed to `tell`, in order.
     pub fn apply(&mut self, event: &Event, mut tell: impl FnMut(Outcome)) {
         match event {
-            Event::Connect(connect) => self.connect(connect),
-            Event::Change(change) => tell(self.change(change)),
+            Event::Connect(connect) => self.connect(connect, &mut tell),
+            Event::Change(change) => self.change(change, &mut tell),
             Event::Snapshot(snapshot) => self.snapshot(snapshot, &mut tell),
             Event::Lost { at, cause, count } => {
-                *self.totals.lost.entry(*cause).or_default() += count;
+                let total = self.totals.lost.entry(*cause).or_default();
+                *total = total.saturating_add(*count);
                 self.unsettled = true;
                 self.lost_at = Some(*at);
             }
@@ -149,94 +161,105 @@ impl Ledger {
         })
     }
 
-    fn connect(&mut self, connect: &Connect) {
-        // A socket may connect anew after a failed or dissolved connection: then it begins a new life.
+    fn connect(&mut self, connect: &Connect, tell: &mut impl FnMut(Outcome)) {
+        if self.early.over_since(connect.cookie, connect.at) {
+            return;
+        }
         if let Some(known) = self.connections.get(&connect.cookie) {
             if known.changed_at >= connect.at {
                 return;
             }
-            self.forget(connect.cookie);
+            // A unix socket connects once: this is its first data, told again.
+            if !known.tells() {
+                return;
+            }
+            // A TCP socket may connect anew once its connection is dissolved: a new life, and so the end of
+            // the old one if that was not seen.
+            self.end(connect.cookie, connect.at, tell);
         }
+        self.early.forget(connect.cookie);
         self.insert(Connection::opening(connect));
     }
 
-    fn change(&mut self, change: &Change) -> Outcome {
+    fn change(&mut self, change: &Change, tell: &mut impl FnMut(Outcome)) {
         let Some(connection) = self.connections.get_mut(&change.cookie) else {
-            if change.released || change.state == State::Closed {
-                self.tombstones.insert(change.cookie, change.at);
-            }
-            return Outcome::Quiet;
+            self.early.note(change);
+            return;
         };
-        if change.at < connection.changed_at {
-            return Outcome::Quiet;
+        if connection.knows_better(change) {
+            return;
         }
         let was_established = connection.established();
         connection.change(change);
-        if !was_established && change.state == State::Established {
-            return self.opened(change.cookie);
+        let over = connection.over();
+        if !was_established && connection.established() {
+            tell(self.opened(change.cookie));
         }
-        if connection.over() {
-            let established = connection.established();
-            let cause = connection.cause();
-            return match self.remove(change.cookie, change.at) {
-                Some(gone) if established => Outcome::Closed(Box::new(gone), cause),
-                Some(gone) => Outcome::Failed(Box::new(gone)),
-                None => Outcome::Quiet,
-            };
+        if over {
+            self.end(change.cookie, change.at, tell);
         }
-        Outcome::Quiet
     }
 
     fn snapshot(&mut self, snapshot: &Snapshot, tell: &mut impl FnMut(Outcome)) {
         let mut holders: HashMap<Cookie, Vec<Holder>> = HashMap::new();
         let first = self.attached_at.is_none();
         for row in &snapshot.observations {
-            if self
-                .tombstones
-                .get(&row.cookie)
-                .is_some_and(|&ended| ended >= row.at)
-            {
+            if self.early.over_at(row) {
                 continue;
             }
             holders.entry(row.cookie).or_default().push(row.holder);
-            if let Some(outcome) = self.observe(row, first) {
-                tell(outcome);
-            }
+            self.observe(row, first, tell);
         }
-        self.tombstones.clear();
         self.settle_holders(snapshot, holders, tell);
+        self.early.clear();
         self.attached_at.get_or_insert(snapshot.ended);
-        self.unsettled = false;
+        // What was lost after the walk began may be about a row that was read before.
+        self.unsettled &= self.lost_at.is_some_and(|lost| lost >= snapshot.began);
     }
 
-    fn observe(&mut self, row: &Observation, first: bool) -> Option<Outcome> {
+    fn observe(&mut self, row: &Observation, first: bool, tell: &mut impl FnMut(Outcome)) {
         if let Some(connection) = self.connections.get_mut(&row.cookie) {
             let was_established = connection.established();
             connection.observe(row);
-            // The event that said so was lost.
-            return (!was_established && connection.established()).then(|| self.opened(row.cookie));
+            let over = connection.over();
+            // The events that said so were lost.
+            if !was_established && connection.established() {
+                tell(self.opened(row.cookie));
+            }
+            if over {
+                self.end(row.cookie, row.at, tell);
+            }
+            return;
         }
         // A socket that has never been connected, or whose connect failed, is no connection.
-        if matches!(row.state, State::Closed | State::Closing) && row.traffic.bytes_sent.unwrap_or(0) == 0 {
-            return None;
+        if row.state == State::Closed && !has_carried(row) {
+            return;
         }
-        let connection = Connection::found(row, first);
+        // TCP sockets tell when they are opened. So one that comes up later, though nothing was ever lost,
+        // was in no process's hands during the first walk.
+        let before_attach = first || tells(&row.server) && self.lost_at.is_none();
+        let connection = Connection::found(row, before_attach);
         let established = connection.established();
         self.insert(connection);
-        if first {
+        if established && before_attach {
             self.totals.opened_before_attach += 1;
-            return None;
+        } else if established {
+            tell(self.opened(row.cookie));
         }
-        established.then(|| self.opened(row.cookie))
+        for change in self.early.take(row.cookie) {
+            self.change(&change, tell);
+        }
     }
 
     /// Counts an opening, in total and for its group.
     fn opened(&mut self, cookie: Cookie) -> Outcome {
         self.totals.opened += 1;
-        if let Some(connection) = self.connections.get(&cookie)
-            && let Some(group) = connection.group_key().and_then(|key| self.groups.get_mut(&key))
-        {
-            group.opened(connection.opened_at.unwrap_or(connection.changed_at));
+        if let Some(connection) = self.connections.get_mut(&cookie) {
+            let at = connection.opened_at.unwrap_or(connection.changed_at);
+            connection.counted_at = Some(at);
+            if let Some(group) = connection.group_key().and_then(|key| self.groups.get_mut(&key)) {
+                group.opened(at);
+            }
         }
         Outcome::Opened(cookie)
     }
@@ -255,6 +278,7 @@ impl Ledger {
             match holders.remove(cookie) {
                 Some(mut found) => {
                     found.sort_unstable();
+                    found.dedup();
                     connection.holders = found;
                     connection.missed = 0;
                 }
@@ -262,43 +286,39 @@ impl Ledger {
                 None if connection.changed_at >= snapshot.began
                     || connection.first_seen >= snapshot.began => {}
                 None => {
-                    connection.holders.clear();
+                    connection.let_go();
                     connection.missed += 1;
                     // TCP tells when it ends, so an unheld socket is in flight (SCM_RIGHTS) or registered
-                    // with io_uring; unless events were lost. Unix sockets never tell.
+                    // with io_uring; unless events were lost. What is ending may take minutes to say so when
+                    // the server is out of reach. Unix sockets never tell.
                     let ending = matches!(connection.state, State::Closing | State::Closed);
-                    if self.unsettled || connection.client.is_none() || ending {
+                    if self.unsettled || !connection.tells() || ending {
                         gone.insert(*cookie);
                     }
                 }
             }
             let after = connection.group_key();
             if before != after {
-                moved.push((*cookie, before, after));
+                moved.push((*cookie, connection.counted_at, before, after));
             }
         }
-        for (cookie, before, after) in moved {
+        for (cookie, counted_at, before, after) in moved {
             if let Some(group) = before.and_then(|key| self.groups.get_mut(&key)) {
                 group.remove(cookie);
+                if let Some(at) = counted_at {
+                    group.handed_over(at);
+                }
             }
             if let Some(key) = after {
-                self.groups.entry(key).or_default().add(cookie);
+                let group = self.groups.entry(key).or_default();
+                group.add(cookie);
+                if let Some(at) = counted_at {
+                    group.opened(at);
+                }
             }
         }
         for cookie in gone {
-            if let Some(connection) = self.remove(cookie, snapshot.ended) {
-                if connection.established() {
-                    let ending = matches!(connection.state, State::Closing | State::Closed);
-                    let cause = if ending || connection.client.is_none() {
-                        connection.cause()
-                    } else {
-                        Cause::Unseen
-                    };
-                    tell(Outcome::Closed(Box::new(connection), cause));
-                } else {
-                    tell(Outcome::Failed(Box::new(connection)));
-                }
-            }
+            self.end(cookie, snapshot.ended, tell);
         }
         self.groups.retain(|_, group| !group.forgettable(snapshot.ended));
     }
@@ -310,27 +330,27 @@ impl Ledger {
         self.connections.insert(connection.cookie, connection);
     }
 
-    /// Takes a connection out and counts its end.
-    fn remove(&mut self, cookie: Cookie, at: Nanos) -> Option<Connection> {
-        let connection = self.forget(cookie)?;
+    /// Takes a connection out, and counts and tells its end.
+    fn end(&mut self, cookie: Cookie, at: Nanos, tell: &mut impl FnMut(Outcome)) {
+        let Some(connection) = self.connections.remove(&cookie) else {
+            return;
+        };
         // A snapshot may be under way whose row for this socket is older than its end.
-        self.tombstones.insert(cookie, at);
-        if connection.established() {
-            self.totals.closed += 1;
-            if let Some(group) = connection.group_key().and_then(|key| self.groups.get_mut(&key)) {
-                group.closed(at);
-            }
-        } else {
-            self.totals.failed += 1;
-        }
-        Some(connection)
-    }
-
-    fn forget(&mut self, cookie: Cookie) -> Option<Connection> {
-        let connection = self.connections.remove(&cookie)?;
+        self.early.ended(cookie, at);
+        let established = connection.established();
         if let Some(group) = connection.group_key().and_then(|key| self.groups.get_mut(&key)) {
             group.remove(cookie);
+            if established {
+                group.closed(at);
+            }
         }
-        Some(connection)
+        if established {
+            self.totals.closed += 1;
+            let cause = connection.cause();
+            tell(Outcome::Closed(Box::new(connection), cause));
+        } else {
+            self.totals.failed += 1;
+            tell(Outcome::Failed(Box::new(connection)));
+        }
     }
 }

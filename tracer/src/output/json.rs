@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     event::{Cause, Nanos, Place, SECOND, Server},
     ledger::{Connection, Totals},
+    output::redact,
     owner::Process,
     probes::Cost,
     verdict::{
@@ -387,7 +388,7 @@ fn process_json(process: &Process) -> ProcessJson {
             .map(|millis| rfc3339(i128::from(millis) * 1_000_000)),
         name: process.name.clone(),
         executable: process.executable.clone(),
-        command_line: process.command_line.clone(),
+        command_line: redact::command_line(&process.command_line),
         user: process.user.clone(),
         container_id: process.container_id.clone(),
         pod: process.pod.clone(),
@@ -427,7 +428,7 @@ fn socket_json(at: Nanos, connection: &Connection, passed_over: Option<u64>) -> 
             port: client.port(),
         }),
         age_s: since(connection.opened_at.or(connection.accepted_at)),
-        idle_s: since(connection.last_activity()),
+        idle_s: since(connection.last_known_activity()),
         passed_over,
         bytes_sent: connection.traffic.bytes_sent,
         bytes_received: connection.traffic.bytes_received,

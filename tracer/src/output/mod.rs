@@ -1,7 +1,13 @@
 //! What people and machines read. Nothing here decides; it only says.
 
+#![forbid(unsafe_code)]
+
 pub mod duration;
 pub mod escape;
 pub mod json;
+pub mod redact;
 pub mod sink;
 pub mod text;
+
+#[cfg(test)]
+mod tests;

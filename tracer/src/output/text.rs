@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{duration::human, escape::escape};
+use super::{duration::human, escape::escape, redact};
 use crate::{
-    event::{Nanos, Server},
+    event::{Nanos, SECOND, Server, State},
     owner::Process,
     verdict::{Confidence, Finding, Kind, track::Resolution},
 };
@@ -34,28 +34,44 @@ pub fn server(server: &Server) -> String {
 /// The sentence that matters, without colour: also the log's `message`.
 #[must_use]
 pub fn headline(finding: &Finding, process: &Process) -> String {
-    let count = finding.sockets.len();
     let (who, to) = (name(process), server(&finding.server));
-    let connections = plural(count, "connection");
-    match (finding.kind, finding.confidence) {
-        (Kind::Leak, Confidence::Suspect) => {
-            format!("{who} may leak connections to {to}: {}", measure(finding))
+    let connections = plural(finding.sockets.len(), "connection");
+    match finding.kind {
+        Kind::Leak => {
+            let verb = match finding.confidence {
+                Confidence::Certain => "leaks",
+                Confidence::Likely => "most likely leaks",
+                Confidence::Suspect => "may leak",
+            };
+            format!("{who} {verb} connections to {to}: {}", measure(finding))
         }
-        (Kind::Leak, _) => format!("{who} leaks connections to {to}: {}", measure(finding)),
-        (Kind::CloseWait, _) => {
-            format!("{who} keeps {connections} that {to} has closed (CLOSE_WAIT): the descriptors leak")
+        Kind::CloseWait => {
+            let waiting = finding
+                .sockets
+                .iter()
+                .any(|socket| socket.connection.state == State::PeerClosed);
+            let how = if waiting {
+                "that the server has closed (CLOSE_WAIT)"
+            } else {
+                "that are over (CLOSE)"
+            };
+            format!("{who} keeps {connections} to {to} {how}: the descriptors leak")
         }
-        (Kind::NeverUsed, _) => format!("{who} opened {connections} to {to} and never sent a byte on them"),
+        Kind::NeverUsed => format!("{who} opened {connections} to {to} without ever sending a byte"),
     }
 }
 
+/// How many, how long, how fast: `76 idle for over 30s and passed over, +12/min`.
 fn measure(finding: &Finding) -> String {
-    let mut text = format!("{} used and never again", finding.sockets.len());
-    if let Some(idle) = finding.idle_max() {
-        let _ = write!(text, ", idle for up to {}", human(idle));
-    }
-    if finding.passed_over_max() > 0 {
-        let _ = write!(text, ", passed over up to {} times", finding.passed_over_max());
+    let mut text = finding.sockets.len().to_string();
+    match (finding.idle_min(), finding.idle_max()) {
+        (Some(least), _) if finding.passed_over_max() > 0 && least >= SECOND => {
+            let _ = write!(text, " idle for over {} and passed over", human(least));
+        }
+        (_, Some(most)) => {
+            let _ = write!(text, " used and not again, the first of them {} ago", human(most));
+        }
+        _ => text.push_str(" open, and nothing tells when they were last used"),
     }
     if let Some(rate) = finding.growth_per_min {
         let _ = write!(text, ", +{}/min", rate_text(rate));
@@ -89,14 +105,9 @@ pub fn finding(finding: &Finding, process: &Process, next: Option<&str>) -> Stri
     for because in &finding.because {
         line(&mut out, "why", because);
     }
-    line(
-        &mut out,
-        "open",
-        &format!(
-            "{} to this server now; {} opened and {} closed since connleak attached",
-            finding.open, finding.opened, finding.closed
-        ),
-    );
+    if let Some(used) = used(finding) {
+        line(&mut out, "use", &used);
+    }
     for (label, text) in who(process) {
         line(&mut out, label, &text);
     }
@@ -104,11 +115,37 @@ pub fn finding(finding: &Finding, process: &Process, next: Option<&str>) -> Stri
         line(&mut out, "but", but);
     }
     out.push_str(&sockets(finding));
+    line(&mut out, "note", note(finding.kind));
     if let Some(next) = next {
         line(&mut out, "next", next);
     }
-    line(&mut out, "note", note(finding.kind));
     out
+}
+
+/// What the sockets have carried: leaked ones have each done one piece of work.
+fn used(finding: &Finding) -> Option<String> {
+    let traffic = || finding.sockets.iter().map(|socket| socket.connection.traffic);
+    let sends = (
+        traffic().filter_map(|t| t.sends).min()?,
+        traffic().filter_map(|t| t.sends).max()?,
+    );
+    let sent = median(traffic().filter_map(|t| t.bytes_sent))?;
+    let received = median(traffic().filter_map(|t| t.bytes_received))?;
+    let times = match sends {
+        (0, 0) => return None,
+        (1, 1) => "once".to_owned(),
+        (least, most) if least == most => format!("{least} times"),
+        (least, most) => format!("{least} to {most} times"),
+    };
+    Some(format!(
+        "each sent {times}; {sent} B out and {received} B back (median)"
+    ))
+}
+
+fn median(values: impl Iterator<Item = u64>) -> Option<u64> {
+    let mut values: Vec<u64> = values.collect();
+    values.sort_unstable();
+    values.get(values.len() / 2).copied()
 }
 
 fn label(finding: &Finding) -> &'static str {
@@ -138,7 +175,7 @@ fn line(out: &mut String, label: &str, text: &str) {
 
 fn who(process: &Process) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
-    let command: String = escape(&process.command_line.join(" "))
+    let command: String = escape(&redact::command_line(&process.command_line).join(" "))
         .chars()
         .take(160)
         .collect();
@@ -162,30 +199,29 @@ fn who(process: &Process) -> Vec<(&'static str, String)> {
 }
 
 fn sockets(finding: &Finding) -> String {
-    let mut table = plain(&["FD", "CLIENT", "STATE", "IDLE", "PASSED OVER", "SENT", "RECEIVED"]);
+    // Without history nobody knows what was passed over.
+    let history = finding.passed_over_max() > 0;
+    let mut header = vec!["FD", "CLIENT", "STATE", "IDLE", "SENT", "RECEIVED"];
+    header.extend(history.then_some("PASSED OVER"));
+    let mut table = plain(&header);
+    let bytes = |count: Option<u64>| count.map_or_else(|| "?".to_owned(), |bytes| format!("{bytes} B"));
     for evidence in finding.sockets.iter().take(LISTED) {
         let connection = &evidence.connection;
-        let unknown = || "?".to_owned();
-        table.add_row([
+        let mut row = vec![
             connection
                 .holders
                 .first()
-                .map_or_else(unknown, |holder| holder.fd.to_string()),
+                .map_or_else(|| "?".to_owned(), |holder| holder.fd.to_string()),
             connection
                 .client
                 .map_or_else(|| "unix".to_owned(), |client| client.to_string()),
             connection.state.name().to_owned(),
-            evidence.idle.map_or_else(unknown, human),
-            evidence.passed_over.to_string(),
-            connection
-                .traffic
-                .bytes_sent
-                .map_or_else(unknown, |bytes| format!("{bytes} B")),
-            connection
-                .traffic
-                .bytes_received
-                .map_or_else(unknown, |bytes| format!("{bytes} B")),
-        ]);
+            evidence.idle.map_or_else(|| "?".to_owned(), human),
+            bytes(connection.traffic.bytes_sent),
+            bytes(connection.traffic.bytes_received),
+        ];
+        row.extend(history.then(|| evidence.passed_over.to_string()));
+        table.add_row(row);
     }
     let mut out = indent(&align(table, &[0, 3, 4, 5, 6]).to_string(), "        ");
     let more = finding.sockets.len().saturating_sub(LISTED);
@@ -213,17 +249,18 @@ pub fn update(finding: &Finding, process: &Process, time: &str) -> String {
 /// The sentence of a retraction, without colour.
 #[must_use]
 pub fn retraction(finding: &Finding, process: &Process, resolution: Resolution) -> String {
-    let how = match resolution {
-        Resolution::Closed => "its sockets are closed",
-        Resolution::UsedAgain => "its sockets are used again",
-    };
-    format!(
-        "{}: {} {} [{}]",
-        name(process),
-        finding.kind.name(),
-        how,
-        finding.id
-    )
+    let connections = plural(finding.sockets.len(), "connection");
+    let (who, to) = (name(process), server(&finding.server));
+    match resolution {
+        Resolution::Closed => format!(
+            "{who} has closed the {connections} to {to} that it had leaked [{}]",
+            finding.id
+        ),
+        Resolution::UsedAgain => format!(
+            "{who} uses its {connections} to {to} again: no leak [{}]",
+            finding.id
+        ),
+    }
 }
 
 /// A retraction, in one line.
@@ -288,11 +325,12 @@ pub fn overview(rows: &[GroupRow], idle: Nanos) -> String {
 #[must_use]
 pub fn nothing_found(sockets: usize, processes: usize) -> String {
     if sockets == 0 {
-        return "No database sockets are open on this host (see --port and --all-ports).\n".to_owned();
+        return "No database connection matches, held by any process (see --port and --all-ports).\n"
+            .to_owned();
     }
     format!(
-        "{GOOD}No leak found.{GOOD:#} {} of {}.\n",
-        plural(sockets, "database socket"),
+        "{GOOD}No leak found{GOOD:#} in {} of {}.\n",
+        plural(sockets, "database connection"),
         plural(processes, "process")
     )
 }

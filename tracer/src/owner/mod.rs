@@ -7,12 +7,14 @@
 //!
 //! - [`cgroup`] reads container, pod and unit out of a cgroup path. Pure.
 //! - [`process`] reads one process from `/proc`. Everything there is written by others, so reads are bounded.
+//! - `passwd` names a user. No directory server is asked.
 //! - [`cache`] remembers, so that a process that has exited still has its name.
 
 #![forbid(unsafe_code)]
 
 pub mod cache;
 pub mod cgroup;
+mod passwd;
 pub mod process;
 
 pub use cache::Owners;

@@ -2,8 +2,8 @@
 //!
 //! All of it is chosen by the process itself (its name, its arguments) or by whoever started it, so every
 //! read has a bound, nothing is trusted to be UTF-8, and a file that is missing costs one field, not the
-//! answer. `/proc/PID/cmdline` takes the process's memory-map lock and can block behind it, and user names
-//! may be asked of a directory server: read processes off the path that drains events.
+//! answer. `/proc/PID/cmdline` takes the process's memory-map lock and can block behind it: read processes off
+//! the path that drains events.
 
 use std::{
     fs::File,
@@ -11,12 +11,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::{
-    time::{ClockId, clock_gettime},
-    unistd::{Uid, User},
-};
+use nix::time::{ClockId, clock_gettime};
 
-use super::{ProcessId, cgroup};
+use super::{ProcessId, cgroup, passwd};
+
+/// The host's users.
+const PASSWD: &str = "/etc/passwd";
 
 /// Bounds for what is kept of a command line: enough to tell two Java services apart.
 const MAX_ARGUMENTS: usize = 64;
@@ -99,12 +99,9 @@ impl Process {
         }
     }
 
-    /// Asks the host for the name of `uid`, which may mean a directory server.
+    /// Looks the name of `uid` up in the host's `/etc/passwd`.
     pub fn look_up_user(&mut self) {
-        let user = self
-            .uid
-            .and_then(|uid| User::from_uid(Uid::from_raw(uid)).ok().flatten());
-        self.user = user.map(|user| user.name);
+        self.user = self.uid.and_then(|uid| passwd::user_name(Path::new(PASSWD), uid));
     }
 
     pub(super) fn named(id: ProcessId, name: &str) -> Self {

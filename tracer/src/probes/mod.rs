@@ -3,10 +3,14 @@
 
 pub mod btf;
 pub mod clock;
+mod diag;
+mod format;
+mod identity;
 pub mod object;
 pub mod offsets;
 pub mod peer;
 pub mod preflight;
+pub mod refusal;
 pub mod table;
 mod translate;
 
@@ -28,15 +32,69 @@ use tokio::io::{Interest, unix::AsyncFd};
 use translate::Translator;
 
 use crate::{
-    event::{Event, Loss, Nanos, Snapshot},
+    event::{Event, Loss, Nanos, Observation, Snapshot},
     server::Databases,
 };
+
+/// How the kernel is asked. Each is tried in turn; the first that works is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Tracepoints through BTF, and snapshots by a BPF iterator: one pass in the kernel.
+    Btf,
+    /// Likewise, on a kernel whose programs may not ask for a socket's cookie (before 5.12): numbers of our own
+    /// stand for it.
+    Memory,
+    /// Tracepoints through BTF, and snapshots by `sock_diag` and `/proc`.
+    Diag,
+    /// Tracepoints by their published format, and snapshots by `sock_diag` and `/proc`.
+    Tracepoint,
+}
+
+impl Backend {
+    /// All of them, best first.
+    pub const ALL: [Self; 4] = [Self::Btf, Self::Memory, Self::Diag, Self::Tracepoint];
+
+    /// Word for users.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Btf => "btf",
+            Self::Memory => "memory",
+            Self::Diag => "diag",
+            Self::Tracepoint => "tracepoint",
+        }
+    }
+
+    /// Snapshots are taken by a BPF iterator, not by `sock_diag`.
+    #[must_use]
+    pub fn iterates(self) -> bool {
+        matches!(self, Self::Btf | Self::Memory)
+    }
+
+    fn described(self) -> bool {
+        self != Self::Tracepoint
+    }
+
+    /// The programs that it uses.
+    pub fn probes(self) -> impl Iterator<Item = &'static table::Probe> {
+        let table = if self.described() {
+            table::PROBES
+        } else {
+            table::CLASSIC
+        };
+        table
+            .iter()
+            .filter(move |probe| self.iterates() || !matches!(probe.hook, table::Hook::Iterator(_)))
+    }
+}
 
 /// What the caller may choose.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Size of the ring buffer in bytes: a power of two, at least a page.
     pub ring_bytes: u32,
+    /// How the kernel is asked; `None` tries all.
+    pub backend: Option<Backend>,
     /// Let the kernel measure the programs' run time (`BPF_ENABLE_STATS`).
     pub measure: bool,
     /// Pass on what the kernel programs have to say about themselves.
@@ -48,6 +106,7 @@ impl Default for Options {
         // 4 MiB hold 40,000 events: over a second of the fastest connect storm that two cores make.
         Self {
             ring_bytes: 4 << 20,
+            backend: None,
             measure: false,
             diagnostics: false,
         }
@@ -73,7 +132,14 @@ pub struct Probes {
     counters: PerCpuArray<MapData, u64>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     translator: Translator,
+    backend: Backend,
+    /// Better back-ends that this kernel refused, and why.
+    refused: Vec<(Backend, String)>,
+    /// One bit for each port that is watched.
+    ports: Box<[u64]>,
     lost: [u64; Counter::ALL.len()],
+    /// Events that were read while a snapshot was taken.
+    early: Vec<Event>,
     /// Buffer for walks, kept for its size.
     rows: Vec<u8>,
     missing: Vec<(&'static table::Probe, String)>,
@@ -82,21 +148,41 @@ pub struct Probes {
 }
 
 impl Probes {
-    /// Loads and attaches everything that this kernel can run.
+    /// Loads and attaches everything that this kernel can run, by the best back-end that works.
     ///
     /// # Errors
-    /// When a required program cannot be loaded; says which, and what to do.
-    pub fn attach(databases: Databases, options: Options) -> Result<Self> {
-        let mut loaded = object::load(&databases, options)?;
+    /// When none does; says which program failed with the last one, and what to do.
+    pub fn attach(databases: &Databases, options: Options) -> Result<Self> {
+        let mut refused = Vec::new();
+        let one = options.backend.map(|backend| [backend]);
+        let candidates = one.as_ref().map_or(&Backend::ALL[..], |one| &one[..]);
+        let mut last = anyhow!("no back-end");
+        for &backend in candidates {
+            match Self::attach_by(backend, databases, options) {
+                Ok(probes) => return Ok(Self { refused, ..probes }),
+                Err(error) => {
+                    refused.push((backend, refusal::reason(&error)));
+                    // The first reason is the one that matters: the others are substitutes.
+                    if refused.len() == 1 {
+                        last = error;
+                    }
+                }
+            }
+        }
+        Err(last)
+    }
+
+    fn attach_by(backend: Backend, databases: &Databases, options: Options) -> Result<Self> {
+        let mut loaded = object::load(databases, options, backend)?;
         let mut missing: Vec<(&'static table::Probe, String)> = Vec::new();
-        for probe in table::PROBES {
+        for probe in backend.probes() {
             let outcome = probe
-                .load(&mut loaded.ebpf, &loaded.btf)
+                .load(&mut loaded.ebpf, loaded.btf.as_ref())
                 .and_then(|()| probe.attach(&mut loaded.ebpf));
             match outcome {
                 Ok(()) => {}
                 Err(error) if probe.required => {
-                    return Err(anyhow!(error).context(format!(
+                    return Err(error.context(format!(
                         "can't attach {} to {}:{} ({}); run 'connleak doctor'",
                         probe.program,
                         probe.hook_kind(),
@@ -104,7 +190,7 @@ impl Probes {
                         probe.purpose
                     )));
                 }
-                Err(error) => missing.push((probe, error.to_string())),
+                Err(error) => missing.push((probe, refusal::reason(&error))),
             }
         }
         let mut ebpf = loaded.ebpf;
@@ -114,10 +200,12 @@ impl Probes {
             .transpose()?;
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?;
-        let mut translator = Translator::new(databases);
-        translator.follows_unix = !missing
-            .iter()
-            .any(|(probe, _)| probe.hook_name().starts_with("sock_"));
+        let ports = Box::from(databases.port_bitmap());
+        let mut translator = Translator::new(databases.clone(), backend);
+        translator.follows_unix = backend.described()
+            && !missing
+                .iter()
+                .any(|(probe, _)| probe.hook_name().starts_with("sock_"));
         // Without it the summary has no run times; nothing else changes.
         let stats = options
             .measure
@@ -129,7 +217,11 @@ impl Probes {
             counters,
             logger,
             translator,
+            backend,
+            refused: Vec::new(),
+            ports,
             lost: [0; Counter::ALL.len()],
+            early: Vec::new(),
             rows: Vec::new(),
             missing,
             stats,
@@ -140,6 +232,18 @@ impl Probes {
     #[must_use]
     pub fn missing(&self) -> &[(&'static table::Probe, String)] {
         &self.missing
+    }
+
+    /// How the kernel is asked.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Better back-ends that this kernel refused, and why.
+    #[must_use]
+    pub fn refused(&self) -> &[(Backend, String)] {
+        &self.refused
     }
 
     /// Becomes readable when much is waiting in the ring buffer. To be called within a tokio runtime.
@@ -157,10 +261,9 @@ impl Probes {
     /// # Errors
     /// When the loss counters cannot be read.
     pub fn drain(&mut self, mut take: impl FnMut(Event)) -> Result<()> {
+        self.early.drain(..).for_each(&mut take);
         while let Some(record) = self.ring.next() {
-            if let Some(event) = self.translator.record(&record) {
-                take(event);
-            }
+            self.translator.record(&record, &mut take);
         }
         if let Some(logger) = &mut self.logger {
             logger.flush();
@@ -197,6 +300,39 @@ impl Probes {
     /// # Errors
     /// When the kernel refuses the walk.
     pub fn snapshot(&mut self) -> Result<Snapshot> {
+        let began = clock::monotonic();
+        let observations = match self.backend {
+            Backend::Btf | Backend::Memory => self.iterate()?,
+            Backend::Diag | Backend::Tracepoint => {
+                let ports = &self.ports;
+                let wanted = |port: u16| {
+                    ports
+                        .get(usize::from(port) / 64)
+                        .is_some_and(|word| word >> (port % 64) & 1 == 1)
+                };
+                let rows = diag::rows(wanted)?;
+                // Where events have no cookies, those that came before a row say which socket the row means.
+                while let Some(record) = self.ring.next() {
+                    self.translator.record(&record, |event| self.early.push(event));
+                }
+                self.translator.diag_rows(rows)
+            }
+        };
+        let ended = clock::monotonic();
+        self.translator.walked.get_or_insert(ended);
+        tracing::debug!(
+            rows = observations.len(),
+            micros = (ended - began) / 1000,
+            "snapshot"
+        );
+        Ok(Snapshot {
+            began,
+            ended,
+            observations,
+        })
+    }
+
+    fn iterate(&mut self) -> Result<Vec<Observation>> {
         let program = self
             .ebpf
             .program_mut("connleak_snapshot")
@@ -207,16 +343,9 @@ impl Probes {
             .context("can't start a walk over all descriptors")?;
         let mut walk = program.take_link(link)?.into_file()?;
         self.rows.clear();
-        let began = clock::monotonic();
         walk.read_to_end(&mut self.rows)
             .context("can't read the walk over all descriptors")?;
-        let ended = clock::monotonic();
-        let observations = self.translator.rows(&self.rows);
-        Ok(Snapshot {
-            began,
-            ended,
-            observations,
-        })
+        Ok(self.translator.rows(&self.rows))
     }
 
     /// Servers' ends of unix connections, as of the last walk.
@@ -239,7 +368,7 @@ impl Probes {
                 nanos: u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX),
             })
         };
-        table::PROBES.iter().filter_map(cost).collect()
+        self.backend.probes().filter_map(cost).collect()
     }
 
     /// The moment now, as events count it.

@@ -2,13 +2,14 @@
 
 use std::fs;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::lpm_trie::{Key, LpmTrie},
 };
+use connleak_ebpf::Offsets;
 
-use super::{Options, btf, offsets};
+use super::{Backend, Options, btf, offsets};
 use crate::server::Databases;
 
 /// Built by `cargo xtask ebpf` from `tracer-ebpf`, and committed, so that this crate needs stable Rust alone.
@@ -17,37 +18,55 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../tracer-ebpf/object/
 /// The kernel's own type information.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
+/// This kernel's structure offsets and types.
+fn describe() -> Result<(Offsets, Option<Btf>)> {
+    let data = fs::read(KERNEL_BTF).with_context(|| {
+        format!("can't read {KERNEL_BTF}: this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)")
+    })?;
+    let offsets = offsets::resolve(&btf::Btf::parse(&data)?)?;
+    Ok((offsets, Some(Btf::parse(&data, endianness())?)))
+}
+
 /// An object whose maps are made and whose programs can be loaded.
 pub struct Loaded {
     /// The object.
     pub ebpf: Ebpf,
-    /// For attaching by name.
-    pub btf: Btf,
+    /// For attaching by name, where it was asked for.
+    pub btf: Option<Btf>,
 }
 
-/// Makes the maps and sets the globals.
+/// Makes the maps and sets the globals, for the programs of this back-end.
 ///
 /// # Errors
 /// When the kernel has no BTF, lacks a structure member, or refuses a map.
-pub fn load(databases: &Databases, options: Options) -> Result<Loaded> {
-    let data = fs::read(KERNEL_BTF).with_context(|| {
-        format!("can't read {KERNEL_BTF}: this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)")
-    })?;
-    let offsets = offsets::resolve(&btf::Btf::parse(&data)?)?.words();
-    let btf = Btf::parse(&data, endianness())?;
+pub fn load(databases: &Databases, options: Options, backend: Backend) -> Result<Loaded> {
+    let (offsets, btf) = if backend.described() {
+        describe()?
+    } else {
+        (Offsets::UNRESOLVED, None)
+    };
+    if backend == Backend::Memory && !offsets::has_sockets_of_files(&offsets) {
+        bail!("this kernel's BTF lacks what tells a socket from another file");
+    }
+    let offsets = offsets.words();
     let ports = databases.port_bitmap();
     let prefixes = databases.prefixes();
     let only_servers = u32::from(!prefixes.is_empty());
     // aya-log's numbers: 0 off, 1 error … 4 debug.
     let level: u8 = if options.diagnostics { 4 } else { 0 };
     let wake_at = u64::from(options.ring_bytes / 4);
+    let by_helpers = u32::from(backend != Backend::Memory);
+    // The numbers that stand for cookies: made by every load, used by one back-end alone.
+    let identities = if backend == Backend::Memory { 65_536 } else { 1 };
     let mut ebpf = EbpfLoader::new()
-        .btf(Some(&btf))
+        .btf(btf.as_ref())
         .override_global("OFFSETS", &offsets[..], true)
         .override_global("PORTS", &ports[..], true)
         .override_global("ONLY_SERVERS", &only_servers, true)
         .override_global("WAKE_AT", &wake_at, true)
+        .override_global("BY_HELPERS", &by_helpers, true)
         .override_global(aya_log::LEVEL, &level, false)
+        .map_max_entries("IDENTITIES", identities)
         .map_max_entries("EVENTS", options.ring_bytes)
         .load(OBJECT)
         .context("the kernel refused connleak's maps or type information")?;

@@ -75,6 +75,10 @@ const TABLE: &[Line] = &[
     (|o| &mut o.socket_sk, "socket", "sk", Required),
     (|o| &mut o.socket_inode, "socket_alloc", "vfs_inode", Required),
     (|o| &mut o.inode_ino, "inode", "i_ino", Required),
+    (|o| &mut o.inode_sb, "inode", "i_sb", Optional),
+    (|o| &mut o.super_block_magic, "super_block", "s_magic", Optional),
+    (|o| &mut o.file_inode, "file", "f_inode", Optional),
+    (|o| &mut o.file_private_data, "file", "private_data", Optional),
     (|o| &mut o.task_tgid, "task_struct", "tgid", Required),
     (
         |o| &mut o.task_group_leader,
@@ -117,6 +121,19 @@ pub fn resolve(btf: &Btf<'_>) -> Result<Offsets> {
         bail!("this kernel's BTF lacks {}", missing.join(", "));
     }
     Ok(offsets)
+}
+
+/// Whether a socket can be told from other files by reading memory.
+#[must_use]
+pub fn has_sockets_of_files(offsets: &Offsets) -> bool {
+    [
+        offsets.inode_sb,
+        offsets.super_block_magic,
+        offsets.file_inode,
+        offsets.file_private_data,
+    ]
+    .iter()
+    .all(|&offset| offset != ABSENT)
 }
 
 /// Whether unix-domain sockets can be read.

@@ -1,16 +1,22 @@
 //! The kernel programs as a table: what each is for, what it needs, and what is lost without it.
 //! `doctor` prints it; [`super::Probes`] loads by it.
 
+use anyhow::{Context as _, Result};
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, Iter, ProgramError},
+    programs::{BtfTracePoint, Iter, TracePoint},
 };
+use connleak_ebpf::classic;
+
+use super::format;
 
 /// How a program is hooked in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
     /// A tracepoint through BTF (`tp_btf`), by name.
     BtfTracepoint(&'static str),
+    /// A tracepoint by its published format, by category and name.
+    Tracepoint(&'static str, &'static str),
     /// A BPF iterator, by name.
     Iterator(&'static str),
 }
@@ -32,7 +38,7 @@ pub struct Probe {
     pub without: &'static str,
 }
 
-/// Every program, in the order in which they are attached: events first, then the snapshot.
+/// Every program that needs BTF, in the order in which they are attached: events first, then the snapshot.
 pub const PROBES: &[Probe] = &[
     Probe {
         program: "connleak_state",
@@ -69,9 +75,29 @@ pub const PROBES: &[Probe] = &[
     Probe {
         program: "connleak_snapshot",
         hook: Hook::Iterator("task_file"),
-        since: "5.11",
+        since: "5.8 with BTF",
         required: true,
         purpose: "who holds which sockets, and how long they have been idle",
+        without: "nothing works",
+    },
+];
+
+/// The programs for kernels without BTF; snapshots are by `sock_diag` then.
+pub const CLASSIC: &[Probe] = &[
+    Probe {
+        program: "connleak_classic",
+        hook: Hook::Tracepoint("sock", "inet_sock_set_state"),
+        since: "5.8",
+        required: true,
+        purpose: "connections opened, established and ended",
+        without: "nothing works",
+    },
+    Probe {
+        program: "connleak_classic_destroy",
+        hook: Hook::Tracepoint("tcp", "tcp_destroy_sock"),
+        since: "5.8",
+        required: true,
+        purpose: "the last descriptor of a socket closed",
         without: "nothing works",
     },
 ];
@@ -81,7 +107,7 @@ impl Probe {
     #[must_use]
     pub fn hook_name(&self) -> &'static str {
         match self.hook {
-            Hook::BtfTracepoint(name) | Hook::Iterator(name) => name,
+            Hook::BtfTracepoint(name) | Hook::Tracepoint(_, name) | Hook::Iterator(name) => name,
         }
     }
 
@@ -90,6 +116,7 @@ impl Probe {
     pub fn hook_kind(&self) -> &'static str {
         match self.hook {
             Hook::BtfTracepoint(_) => "tp_btf",
+            Hook::Tracepoint(..) => "tracepoint",
             Hook::Iterator(_) => "iter",
         }
     }
@@ -98,34 +125,52 @@ impl Probe {
     ///
     /// # Errors
     /// The kernel's or the verifier's refusal.
-    pub fn load(&self, ebpf: &mut Ebpf, btf: &Btf) -> Result<(), ProgramError> {
+    pub fn load(&self, ebpf: &mut Ebpf, btf: Option<&Btf>) -> Result<()> {
         let program = ebpf
             .program_mut(self.program)
-            .ok_or_else(|| ProgramError::InvalidName {
-                name: self.program.to_owned(),
-            })?;
+            .with_context(|| format!("the kernel object has no program {}", self.program))?;
+        let btf = btf.context("this kernel has no BTF");
         match self.hook {
             Hook::BtfTracepoint(name) => {
                 let program: &mut BtfTracePoint = program.try_into()?;
-                program.load(name, btf)
+                program.load(name, btf?)?;
             }
             Hook::Iterator(name) => {
                 let program: &mut Iter = program.try_into()?;
-                program.load(name, btf)
+                program.load(name, btf?)?;
+            }
+            Hook::Tracepoint(category, name) => {
+                let fields = if category == "tcp" {
+                    classic::destroy::FIELDS
+                } else {
+                    classic::state::FIELDS
+                };
+                format::check(category, name, fields)?;
+                let program: &mut TracePoint = program.try_into()?;
+                program.load()?;
             }
         }
+        Ok(())
     }
 
     /// Attaches a loaded tracepoint program; iterators are attached for each walk.
     ///
     /// # Errors
     /// The kernel's refusal.
-    pub fn attach(&self, ebpf: &mut Ebpf) -> Result<(), ProgramError> {
-        if let Hook::BtfTracepoint(_) = self.hook
-            && let Some(program) = ebpf.program_mut(self.program)
-        {
-            let program: &mut BtfTracePoint = program.try_into()?;
-            program.attach()?;
+    pub fn attach(&self, ebpf: &mut Ebpf) -> Result<()> {
+        let Some(program) = ebpf.program_mut(self.program) else {
+            return Ok(());
+        };
+        match self.hook {
+            Hook::BtfTracepoint(_) => {
+                let program: &mut BtfTracePoint = program.try_into()?;
+                program.attach()?;
+            }
+            Hook::Tracepoint(category, name) => {
+                let program: &mut TracePoint = program.try_into()?;
+                program.attach(category, name)?;
+            }
+            Hook::Iterator(_) => {}
         }
         Ok(())
     }

@@ -3,18 +3,25 @@
 use std::{
     collections::{HashMap, HashSet},
     net::SocketAddr,
+    path::Path,
     sync::Arc,
 };
 
 use connleak_ebpf::{
-    self as abi, Connect as ConnectRecord, Flow, KIND_CONNECT, KIND_DESTROY, KIND_STATE, ROW_LISTENER,
-    ROW_TCP, ROW_UNIX, Record as _, Row, SEND_SHUTDOWN, Transition, UnixRow, tcp,
+    self as abi, Connect as ConnectRecord, Flow, KIND_CONNECT, KIND_DESTROY, KIND_STATE, KIND_UNIX,
+    ROW_LISTENER, ROW_TCP, ROW_UNIX, Record as _, Row, SEND_SHUTDOWN, Transition, UnixRow, tcp,
 };
 
-use super::{clock, peer::ServerEnd};
+use super::{
+    Backend, clock, diag,
+    identity::{Ends, Identity},
+    peer::ServerEnd,
+};
 use crate::{
-    event::{Change, Connect, Cookie, Event, Holder, Observation, Place, Server, State, Traffic, canonical},
-    owner::ProcessId,
+    event::{
+        Change, Connect, Cookie, Event, Holder, Nanos, Observation, Place, Server, State, Traffic, canonical,
+    },
+    owner::{ProcessId, start_ticks},
     server::Databases,
 };
 
@@ -29,48 +36,116 @@ pub(super) struct Translator {
     tick_rate: Option<u64>,
     /// Whether the programs that note what unix sockets carry are attached.
     pub(super) follows_unix: bool,
+    /// Which socket is which, where events have no cookies.
+    identity: Option<Identity>,
+    /// When the first walk was over: what is new from then on is really new.
+    pub(super) walked: Option<Nanos>,
     /// Servers' ends of unix connections, as of the last walk.
     pub(super) unix_servers: Vec<ServerEnd>,
 }
 
 impl Translator {
-    pub(super) fn new(databases: Databases) -> Self {
+    pub(super) fn new(databases: Databases, backend: Backend) -> Self {
         Self {
             databases,
             servers: HashMap::new(),
             tick_rate: None,
             follows_unix: false,
+            walked: None,
+            identity: (backend == Backend::Tracepoint).then(Identity::default),
             unix_servers: Vec::new(),
         }
     }
 
-    /// Translates a record of the ring buffer; `None` when it is not about a database.
-    pub(super) fn record(&mut self, bytes: &[u8]) -> Option<Event> {
-        let transition = Transition::read_from(bytes)?;
-        match transition.kind {
+    /// Translates a record of the ring buffer, if it is about a database.
+    pub(super) fn record(&mut self, bytes: &[u8], mut take: impl FnMut(Event)) {
+        let Some(kind) = bytes.first_chunk().map(|word| u32::from_ne_bytes(*word)) else {
+            return;
+        };
+        match kind {
             KIND_CONNECT => {
-                let record = ConnectRecord::read_from(bytes)?;
-                let server = self.tcp_server(&transition.flow)?;
-                Some(Event::Connect(Connect {
-                    at: transition.at,
-                    cookie: Cookie(transition.cookie),
-                    process: ProcessId::from_kernel(record.pid, record.process_start),
-                    tid: record.tid,
-                    name: comm(&record.comm),
-                    uid: record.uid,
-                    server,
-                    netns: transition.flow.netns,
-                }))
+                if let Some(connect) =
+                    ConnectRecord::read_from(bytes).and_then(|record| self.connect(&record))
+                {
+                    take(Event::Connect(connect));
+                }
             }
-            KIND_STATE | KIND_DESTROY => Some(Event::Change(change(&transition))),
-            _ => None,
+            KIND_STATE | KIND_DESTROY => {
+                if let Some(transition) = Transition::read_from(bytes) {
+                    take(Event::Change(self.change(&transition)));
+                }
+            }
+            KIND_UNIX => {
+                if let Some(connect) = UnixRow::read_from(bytes).and_then(|row| self.unix_connect(&row)) {
+                    let opened = unix_opened(&connect);
+                    take(Event::Connect(connect));
+                    take(Event::Change(opened));
+                }
+            }
+            _ => {}
         }
+    }
+
+    fn connect(&mut self, record: &ConnectRecord) -> Option<Connect> {
+        let transition = &record.transition;
+        let cookie = match &mut self.identity {
+            Some(identity) => identity.connect(transition.cookie),
+            None => Cookie(transition.cookie),
+        };
+        Some(Connect {
+            at: transition.at,
+            cookie,
+            process: opener(record),
+            tid: record.tid,
+            name: comm(&record.comm),
+            uid: record.uid,
+            server: self.tcp_server(&transition.flow)?,
+            netns: transition.flow.netns,
+        })
+    }
+
+    fn change(&mut self, transition: &Transition) -> Change {
+        let destroyed = transition.kind == KIND_DESTROY;
+        let cookie = match &mut self.identity {
+            Some(identity) if destroyed => identity.destroyed(transition.cookie, ends(&transition.flow)),
+            Some(identity) => identity.event(transition.cookie, ends(&transition.flow)),
+            None => Cookie(transition.cookie),
+        };
+        Change {
+            at: transition.at,
+            cookie,
+            state: state(transition.new_state),
+            from: state(transition.old_state),
+            client: client(&transition.flow),
+            error: transition.error,
+            shut: transition.shutdown & BOTH == BOTH,
+            released: transition.orphan == 1 || destroyed,
+            bytes_sent: transition.bytes_sent,
+            bytes_received: transition.bytes_received,
+        }
+    }
+
+    /// A unix socket that carries data for the first time. Before the first walk is over, that may be one
+    /// that was there already: the walk tells those.
+    fn unix_connect(&mut self, row: &UnixRow) -> Option<Connect> {
+        if self.walked.is_none_or(|walked| row.at < walked) {
+            return None;
+        }
+        Some(Connect {
+            at: row.at,
+            cookie: Cookie(row.cookie),
+            process: ProcessId::from_kernel(row.pid, row.process_start),
+            tid: row.pid,
+            name: comm(&row.comm),
+            uid: row.fd,
+            server: self.server(Place::Unix(unix_name(row)))?,
+            netns: 0,
+        })
     }
 
     /// Translates the rows of a walk.
     pub(super) fn rows(&mut self, bytes: &[u8]) -> Vec<Observation> {
         let (mut tcp_rows, mut unix_rows) = (Vec::new(), Vec::new());
-        let mut listening = HashSet::new();
         let mut rest = bytes;
         while let Some(kind) = rest.first_chunk().map(|word| u32::from_ne_bytes(*word)) {
             let length = match kind {
@@ -78,21 +153,33 @@ impl Translator {
                 ROW_UNIX => size_of::<UnixRow>(),
                 _ => break,
             };
-            match kind {
-                ROW_TCP => tcp_rows.extend(Row::read_from(rest)),
-                ROW_LISTENER => {
-                    listening.extend(Row::read_from(rest).map(|row| (row.flow.netns, row.flow.local_port)));
-                }
-                _ => unix_rows.extend(UnixRow::read_from(rest)),
+            if kind == ROW_UNIX {
+                unix_rows.extend(UnixRow::read_from(rest));
+            } else {
+                tcp_rows.extend(Row::read_from(rest));
             }
             rest = rest.get(length..).unwrap_or_default();
         }
+        self.observations(tcp_rows, &unix_rows)
+    }
+
+    /// Translates rows that `sock_diag` gave.
+    pub(super) fn diag_rows(&mut self, rows: diag::Rows) -> Vec<Observation> {
+        self.tick_rate = Some(diag::TICK_RATE);
+        self.observations(rows.tcp, &rows.unix)
+    }
+
+    fn observations(&mut self, mut rows: Vec<Row>, unix_rows: &[UnixRow]) -> Vec<Observation> {
+        let listening: HashSet<(u32, u16)> = rows
+            .iter()
+            .filter(|row| row.kind == ROW_LISTENER)
+            .map(|row| (row.flow.netns, row.flow.local_port))
+            .collect();
         // A connection from a port that somebody listens on was accepted, not opened: its client happens
         // to have a database's port number.
-        tcp_rows.retain(|row| !listening.contains(&(row.flow.netns, row.flow.local_port)));
-        let mut observations: Vec<Observation> =
-            tcp_rows.iter().filter_map(|row| self.tcp_row(row)).collect();
-        self.note_unix_servers(&unix_rows);
+        rows.retain(|row| row.kind == ROW_TCP && !listening.contains(&(row.flow.netns, row.flow.local_port)));
+        let mut observations: Vec<Observation> = rows.iter().filter_map(|row| self.tcp_row(row)).collect();
+        self.note_unix_servers(unix_rows);
         observations.extend(
             unix_rows
                 .iter()
@@ -129,7 +216,10 @@ impl Translator {
         let time = |stamp| Some(clock::tick_time(stamp, row.jiffies, row.at, rate));
         Some(Observation {
             at: row.at,
-            cookie: Cookie(row.cookie),
+            cookie: match &mut self.identity {
+                Some(identity) => identity.observed(Cookie(row.cookie), ends(&row.flow)),
+                None => Cookie(row.cookie),
+            },
             holder: Holder {
                 process: ProcessId::from_kernel(row.pid, row.process_start),
                 fd: row.fd,
@@ -176,9 +266,11 @@ impl Translator {
             traffic: Traffic {
                 last_sent: seen(row.activity.last_sent),
                 last_received: seen(row.activity.last_received),
-                bytes_sent: None,
-                bytes_received: None,
-                sends: None,
+                bytes_sent: self.follows_unix.then_some(row.activity.bytes_sent),
+                bytes_received: self.follows_unix.then_some(row.activity.bytes_received),
+                sends: self
+                    .follows_unix
+                    .then(|| u32::try_from(row.activity.sends).unwrap_or(u32::MAX)),
                 unacknowledged: 0,
                 unread: 0,
                 followed: self.follows_unix,
@@ -218,19 +310,42 @@ impl Translator {
     }
 }
 
-fn change(transition: &Transition) -> Change {
+/// A unix connection has no handshake.
+fn unix_opened(connect: &Connect) -> Change {
     Change {
-        at: transition.at,
-        cookie: Cookie(transition.cookie),
-        state: state(transition.new_state),
-        from: state(transition.old_state),
-        client: client(&transition.flow),
-        error: transition.error,
-        shut: transition.shutdown & BOTH == BOTH,
-        released: transition.orphan == 1 || transition.kind == KIND_DESTROY,
-        bytes_sent: transition.bytes_sent,
-        bytes_received: transition.bytes_received,
+        at: connect.at,
+        cookie: connect.cookie,
+        state: State::Established,
+        from: State::Connecting,
+        client: None,
+        error: 0,
+        shut: false,
+        released: false,
+        bytes_sent: 0,
+        bytes_received: 0,
     }
+}
+
+/// The process that called connect. The classic tracepoints do not know when it started: `/proc` does, if
+/// it is still there.
+fn opener(record: &ConnectRecord) -> ProcessId {
+    let start_ticks =
+        (record.process_start == 0).then(|| start_ticks(Path::new("/proc"), record.pid).unwrap_or(0));
+    match start_ticks {
+        Some(start_ticks) => ProcessId {
+            pid: record.pid,
+            start_ticks,
+        },
+        None => ProcessId::from_kernel(record.pid, record.process_start),
+    }
+}
+
+/// Both ends, once this side has a port.
+fn ends(flow: &Flow) -> Option<Ends> {
+    Some((
+        client(flow)?,
+        SocketAddr::new(canonical(flow.remote), flow.remote_port),
+    ))
 }
 
 /// This end; unknown before the kernel has chosen a port, and after it was given back.

@@ -24,13 +24,8 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         .filter(|connection| policy.single_look || since(connection) >= policy.soon())
         .collect();
     let longest = sockets.iter().map(|socket| since(socket)).max()?;
-    // What was closed before attach has been so for at most as long as it has been silent.
-    let silent = sockets
-        .iter()
-        .filter_map(|socket| view.silent(socket))
-        .max()
-        .unwrap_or(0);
-    let certain = longest >= policy.idle || policy.single_look && silent >= policy.idle;
+    // When the server closed before attach, nobody knows how long ago: silence began before that.
+    let certain = longest >= policy.idle;
     Some(Claim {
         kind: Kind::CloseWait,
         confidence: if certain {

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::view::View;
+use super::{Policy, view::View};
 use crate::{
     event::{Cookie, Nanos, SECOND, Server},
     ledger::{Connection, GroupKey},
@@ -119,14 +119,17 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn new(key: &GroupKey, view: &View<'_>, claim: Claim<'_>) -> Self {
+    pub(super) fn new(key: &GroupKey, view: &View<'_>, policy: &Policy, claim: Claim<'_>) -> Self {
         let growth_per_min = growth(&claim.sockets);
         let mut sockets: Vec<Evidence> = claim
             .sockets
             .iter()
             .map(|&connection| Evidence {
                 connection: connection.clone(),
-                idle: view.silent(connection),
+                // Silence since we began to look is no idle time when we have only just begun.
+                idle: view
+                    .silent(connection)
+                    .filter(|_| !policy.single_look || connection.last_known_activity().is_some()),
                 passed_over: view.passed_over(connection),
             })
             .collect();

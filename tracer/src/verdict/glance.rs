@@ -72,7 +72,7 @@ pub(super) fn claim<'a>(view: &View<'a>, _policy: &Policy) -> Option<Claim<'a>> 
     let used_once = sends
         .get(sends.len() / 2)
         .is_none_or(|&median| median <= USED_ONCE);
-    let since_last = view.now - moments.last()?;
+    let since_last = view.now.saturating_sub(*moments.last()?);
     let recent = since_last <= RECENT.max(spread);
 
     let mut but = vec!["they were opened before connleak looked".to_owned()];

@@ -3,12 +3,19 @@
 //! Pure, like the ledger. A rule looks at one group (a process and a server) and makes at most one claim; a
 //! claim becomes a [`Finding`] here, and [`track`] follows findings over time.
 
+#![forbid(unsafe_code)]
+
 mod close_wait;
 mod finding;
 mod glance;
 mod leak;
 mod never_used;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 pub mod track;
+mod undated;
 mod view;
 
 pub use finding::{Confidence, Finding, FindingId, Kind};
@@ -54,7 +61,9 @@ pub fn judge(ledger: &Ledger, now: Nanos, policy: &Policy) -> Vec<Finding> {
             now,
             ledger,
         };
-        let leak = leak::claim(&view, policy).or_else(|| glance::claim(&view, policy));
+        let leak = leak::claim(&view, policy)
+            .or_else(|| glance::claim(&view, policy))
+            .or_else(|| undated::claim(&view, policy));
         let claims = [
             leak,
             close_wait::claim(&view, policy),
@@ -64,7 +73,7 @@ pub fn judge(ledger: &Ledger, now: Nanos, policy: &Policy) -> Vec<Finding> {
             claims
                 .into_iter()
                 .flatten()
-                .map(|claim| Finding::new(key, &view, claim)),
+                .map(|claim| Finding::new(key, &view, policy, claim)),
         );
     }
     findings

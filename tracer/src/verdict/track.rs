@@ -115,8 +115,10 @@ impl Tracker {
     }
 }
 
-fn update(told: &mut Told, finding: Finding, now: Nanos, news: &mut Vec<News>) {
+fn update(told: &mut Told, mut finding: Finding, now: Nanos, news: &mut Vec<News>) {
     let surer = finding.confidence > told.finding.confidence;
+    // A claim at a weaker moment does not take back what was seen.
+    finding.confidence = finding.confidence.max(told.finding.confidence);
     let more = finding.sockets.len() > told.sockets;
     if surer || more && now.saturating_sub(told.at) >= REPEAT {
         let status = if more { Status::Growing } else { Status::Steady };
@@ -124,19 +126,15 @@ fn update(told: &mut Told, finding: Finding, now: Nanos, news: &mut Vec<News>) {
         told.at = now;
         told.sockets = finding.sockets.len();
     }
-    // A claim at a weaker moment does not take back what was seen.
-    let confidence = finding.confidence.max(told.finding.confidence);
-    told.finding = Finding {
-        confidence,
-        ..finding
-    };
+    told.finding = finding;
 }
 
 /// Why a finding that is no longer claimed is to be taken back; `None` while most of its sockets are as they were.
 fn retracted(finding: &Finding, ledger: &Ledger) -> Option<Resolution> {
-    let (mut same, mut used) = (0, 0);
+    let (mut same, mut used, mut closed) = (0, 0, 0);
     for evidence in &finding.sockets {
         let Some(now) = ledger.connection(evidence.connection.cookie) else {
+            closed += 1;
             continue;
         };
         if now.last_activity() > evidence.connection.last_activity() || now.state == State::Closing {
@@ -147,7 +145,7 @@ fn retracted(finding: &Finding, ledger: &Ledger) -> Option<Resolution> {
     }
     if same * 2 >= finding.sockets.len() && same > 0 {
         None
-    } else if used > 0 {
+    } else if used > closed {
         Some(Resolution::UsedAgain)
     } else {
         Some(Resolution::Closed)

@@ -31,7 +31,7 @@ impl<'a> View<'a> {
     pub fn passed_over(&self, connection: &Connection) -> u64 {
         connection
             .last_activity()
-            .map_or(0, |at| self.group.opens_after(at + GRACE))
+            .map_or(0, |at| self.group.opens_after(at.saturating_add(GRACE)))
     }
 
     /// Open on both sides, answered, and silent for at least this long.

@@ -6,6 +6,9 @@
 //!
 //! Format: <https://docs.kernel.org/bpf/btf.html>.
 
+#[cfg(test)]
+mod tests;
+
 use anyhow::{Context as _, Result, bail, ensure};
 
 const MAGIC: u16 = 0xeb9f;
@@ -120,18 +123,6 @@ impl<'a> Btf<'a> {
             id = member;
         }
         Ok((bits % 8 == 0).then_some(bits / 8))
-    }
-
-    /// Whether a function of this name is described (iterators and tracepoints are).
-    #[must_use]
-    pub fn has_function(&self, name: &str) -> bool {
-        self.find(12 /* BTF_KIND_FUNC */, name).is_some()
-    }
-
-    /// Whether a typedef of this name is described (`btf_trace_*` for each tracepoint).
-    #[must_use]
-    pub fn has_typedef(&self, name: &str) -> bool {
-        self.find(kind::TYPEDEF, name).is_some()
     }
 
     /// Bit offset and type of a member of a structure or union, through anonymous ones.

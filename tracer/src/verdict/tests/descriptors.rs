@@ -1,0 +1,79 @@
+//! Sockets that are wrong each by itself: `close_wait` and `never_used`.
+
+use super::*;
+
+#[test]
+fn a_socket_that_the_server_closed_is_named_after_a_while() {
+    let mut world = World::watched();
+    let connection = world.open();
+    world.wait(10 * MINUTE);
+    world.server_closes(connection);
+    world.wait(4 * SECOND);
+    assert_eq!(world.findings(), []);
+    world.wait(2 * SECOND);
+    assert_eq!(world.finding(Kind::CloseWait).confidence, Confidence::Likely);
+    world.wait(30 * SECOND);
+    assert_eq!(world.finding(Kind::CloseWait).confidence, Confidence::Certain);
+    world.close(connection);
+    assert_eq!(world.findings(), []);
+}
+
+#[test]
+fn a_socket_that_the_server_had_closed_before_is_named_at_one_look() {
+    let mut world = World::unwatched();
+    let connection = world.open();
+    world.server_closes(connection);
+    world.wait(MINUTE);
+    world.policy.single_look = true;
+    world.attach();
+    // It has been silent for a minute; how long it has been closed, nobody knows.
+    assert_eq!(world.finding(Kind::CloseWait).confidence, Confidence::Likely);
+}
+
+#[test]
+fn a_socket_that_never_sends_is_named_after_a_while() {
+    let mut world = World::watched();
+    let connection = world.connect();
+    world.wait(4 * SECOND);
+    assert_eq!(world.findings(), []);
+    world.wait(2 * SECOND);
+    assert_eq!(world.finding(Kind::NeverUsed).confidence, Confidence::Likely);
+    world.wait(30 * SECOND);
+    assert_eq!(world.finding(Kind::NeverUsed).confidence, Confidence::Certain);
+    world.query(connection);
+    assert_eq!(world.findings(), []);
+}
+
+#[test]
+fn at_one_look_a_socket_that_has_not_sent_yet_is_suspect() {
+    let mut world = World::unwatched();
+    world.policy.single_look = true;
+    world.connect();
+    world.wait(500 * MS);
+    world.attach();
+    assert_eq!(world.findings(), []);
+    world.wait(SECOND);
+    assert_eq!(world.finding(Kind::NeverUsed).confidence, Confidence::Suspect);
+}
+
+#[test]
+fn a_short_idle_time_makes_both_rules_faster() {
+    let mut world = World::watched();
+    world.policy.idle = SECOND;
+    world.connect();
+    let other = world.open();
+    world.server_closes(other);
+    world.wait(1100 * MS);
+    let kinds: Vec<(Kind, Confidence)> = world
+        .findings()
+        .iter()
+        .map(|finding| (finding.kind, finding.confidence))
+        .collect();
+    assert_eq!(kinds.len(), 2, "{kinds:?}");
+    assert!(
+        kinds
+            .iter()
+            .all(|(_, confidence)| *confidence == Confidence::Certain)
+    );
+    assert_eq!(Policy::SOON, 5 * SECOND);
+}

@@ -1,0 +1,14 @@
+//! What each rule claims, what it must not claim, and how findings live.
+
+mod arbitrary;
+mod descriptors;
+mod glance;
+mod leak;
+mod track;
+
+use super::{
+    Confidence, Kind, Policy,
+    testing::{MINUTE, MS, World},
+    track::{News, Resolution, Status, Tracker},
+};
+use crate::event::{Cookie, Nanos, SECOND};
