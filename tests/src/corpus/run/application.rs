@@ -11,14 +11,9 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Context, Result, bail};
-use nix::{
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
-};
-
 use super::{Heard, doze};
 use crate::wait;
+use anyhow::{Context, Result, bail};
 
 /// Lines of a stream, each with the moment at which it was read.
 pub struct Lines {
@@ -113,8 +108,12 @@ pub struct Application {
     input: Option<ChildStdin>,
     output: Lines,
     pids: BTreeSet<u32>,
-    ended: bool,
+    reaper: Option<Child>,
 }
+
+/// Ends a process group when its standard input ends: when the application is dropped, and also when the corpus is
+/// interrupted or dies in any other way.
+const REAPER: &str = "trap '' INT HUP TERM; cat >/dev/null; kill -KILL -- -$0";
 
 impl Application {
     /// Starts it and waits until it is loaded and waits in turn.
@@ -127,6 +126,12 @@ impl Application {
             .with_context(|| {
                 format!("start {command:?}: is its language installed? cargo xtask setup --corpus")
             })?;
+        let reaper = Command::new("sh")
+            .args(["-c", REAPER, &child.id().to_string()])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("start a shell")?;
         let input = child.stdin.take();
         let output = Lines::of(child.stdout.take().context("stdout")?);
         let mut application = Self {
@@ -134,7 +139,7 @@ impl Application {
             child,
             input,
             output,
-            ended: false,
+            reaper: Some(reaper),
         };
         wait::until("READY", || {
             application.must_live()?;
@@ -204,12 +209,13 @@ impl Application {
     }
 
     fn end(&mut self) {
-        if !std::mem::replace(&mut self.ended, true) {
-            // Fails when all of them have ended already, which is as good.
-            let group = Pid::from_raw(self.child.id().cast_signed());
-            let _ = killpg(group, Signal::SIGKILL);
-            let _ = self.child.wait();
-        }
+        let Some(mut reaper) = self.reaper.take() else {
+            return;
+        };
+        drop(reaper.stdin.take());
+        // Nothing is to be done about a failure: the processes have ended, or nobody can end them.
+        let _ = reaper.wait();
+        let _ = self.child.wait();
     }
 }
 
