@@ -13,7 +13,7 @@ use std::{
 
 use super::{Heard, doze};
 use crate::wait;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// Lines of a stream, each with the moment at which it was read.
 pub struct Lines {
@@ -43,6 +43,11 @@ impl Lines {
     /// Whether one of them so far is wanted.
     pub fn any(&self, wanted: impl Fn(&str) -> bool) -> bool {
         self.lock().iter().any(|line| wanted(&line.text))
+    }
+
+    /// All of them so far, with their times.
+    pub fn heard(&self) -> Vec<Heard> {
+        self.lock().clone()
     }
 
     /// All of them so far.
@@ -113,7 +118,7 @@ pub struct Application {
 
 /// Ends a process group when its standard input ends: when the application is dropped, and also when the corpus is
 /// interrupted or dies in any other way.
-const REAPER: &str = "trap '' INT HUP TERM; cat >/dev/null; kill -KILL -- -$0";
+const REAPER: &str = "trap '' INT HUP TERM; cat >/dev/null; kill -s KILL -- -$0";
 
 impl Application {
     /// Starts it and waits until it is loaded and waits in turn.
@@ -170,19 +175,17 @@ impl Application {
     /// Ends it, and returns what is known about its processes.
     pub fn finish(mut self) -> Result<Members> {
         self.look_for_children();
-        self.end();
-        let mut truths = Vec::new();
-        for line in self.output.finish() {
-            let Some(told) = line.text.strip_prefix("LEAKED ") else {
-                continue;
-            };
-            let (count, pid) = told.split_once(' ').context("LEAKED count pid")?;
-            truths.push(Truth {
-                at: line.at,
-                pid: pid.parse()?,
-                count: count.parse()?,
-            });
+        let told = truths(&self.output.heard())?;
+        for &pid in &self.pids {
+            let leaked = told.iter().rev().find(|truth| truth.pid == pid);
+            let (leaked, held) = (leaked.map_or(0, |truth| truth.count), sockets(pid));
+            ensure!(
+                leaked <= held,
+                "pid {pid} says it has leaked {leaked} sockets, and holds {held}"
+            );
         }
+        self.end();
+        let truths = truths(&self.output.finish())?;
         let mut pids = std::mem::take(&mut self.pids);
         pids.extend(truths.iter().map(|truth| truth.pid));
         Ok(Members { pids, truths })
@@ -223,6 +226,34 @@ impl Drop for Application {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// What an application has told about its leaks.
+fn truths(lines: &[Heard]) -> Result<Vec<Truth>> {
+    let mut truths = Vec::new();
+    for line in lines {
+        let Some(told) = line.text.strip_prefix("LEAKED ") else {
+            continue;
+        };
+        let (count, pid) = told.split_once(' ').context("LEAKED count pid")?;
+        truths.push(Truth {
+            at: line.at,
+            pid: pid.parse()?,
+            count: count.parse()?,
+        });
+    }
+    Ok(truths)
+}
+
+/// How many sockets a process holds: the truth about the truth, without the agent.
+fn sockets(pid: u32) -> usize {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return 0;
+    };
+    let targets = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    targets
+        .filter(|target| target.to_str().is_some_and(|text| text.starts_with("socket:")))
+        .count()
 }
 
 /// The process group of a process that lives: the third field after its name, which may contain anything.
