@@ -10,6 +10,7 @@ mod bad_input;
 mod churn;
 mod close_wait;
 mod demo;
+mod journal;
 mod leak;
 mod log_file;
 mod namespaces;

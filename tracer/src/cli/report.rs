@@ -32,8 +32,9 @@ pub struct Report {
     told_lost: BTreeMap<Loss, u64>,
     /// There is history to sum up.
     watching: bool,
-    /// Nobody reads standard output any more.
-    pub reader: Reader,
+    /// Nobody is to be told anything.
+    silent: bool,
+    reader: Reader,
 }
 
 impl Report {
@@ -47,8 +48,28 @@ impl Report {
             log: log.map(LogFile::open).transpose()?,
             watching,
             told_lost: BTreeMap::new(),
+            silent: false,
             reader: Reader::Present,
         })
+    }
+
+    /// One that says nothing.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self {
+            format: Format::Json,
+            log: None,
+            told_lost: BTreeMap::new(),
+            watching: false,
+            silent: true,
+            reader: Reader::Gone,
+        }
+    }
+
+    /// Whether the reader of standard output has gone: no use in going on.
+    #[must_use]
+    pub fn abandoned(&self) -> bool {
+        self.reader == Reader::Gone && !self.silent
     }
 
     /// Opens the log file anew: it has been rotated. When that fails, the old file stays in use.

@@ -19,7 +19,7 @@ use crate::{
     agent::{Agent, Tell},
     case::Case,
     journal,
-    output::{duration, sink::Reader, text},
+    output::{duration, text},
     probes::Options,
     verdict::{Finding, Policy},
 };
@@ -172,7 +172,7 @@ impl Watch {
                     self.drain(report)?;
                 }
             }
-            if report.reader == Reader::Gone || self.agent.case.tracker.active().any(&enough) {
+            if report.abandoned() || self.agent.case.tracker.active().any(&enough) {
                 break;
             }
         }
