@@ -35,8 +35,10 @@ pub struct Filter {
     /// A port that is a database's, beside the well-known ones: 6000=postgresql, or just 6000
     #[arg(long, value_name = "PORT[=DB]", value_delimiter = ',', num_args = 1..)]
     pub port: Vec<PortRule>,
-    /// Only this server or network; with a port, that port is a database's: 10.0.0.5, 10.0.0.0/8, [`::1`]:6000
-    #[arg(long, value_name = "ADDR[/LEN][:PORT]|PATH", value_delimiter = ',', num_args = 1..)]
+    /// Servers to look at.
+    #[arg(
+        long,
+        help = "Only this server, network or unix socket; with a port, that port is a database's: 10.0.0.5, 10.0.0.0/8, [::1]:6000, /run/app/db.sock", value_name = "ADDR[/LEN][:PORT]|PATH", value_delimiter = ',', num_args = 1..)]
     pub server: Vec<ServerRule>,
     /// Every outgoing TCP connection, whatever its port
     #[arg(long)]
