@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backends;
 mod bad_input;
 mod churn;
 mod close_wait;
