@@ -28,7 +28,8 @@ pub fn write(records: &[Record]) -> Result<String> {
     let mut page = String::new();
     page += "# How often connleak is right\n\nMade by `cargo xtask corpus`; not to be edited. Each row is an \
              application of [tests/scenarios](../tests/scenarios/labels.toml), run for real: its pool, its server, the \
-             agent attached to it. The labels and the predictions were written before the first run.\n\n";
+             agent attached to it. The labels and the predictions were written before the first run. Timing decides some \
+             rows, so that two runs may differ in one or two.\n\n";
     summary(&mut page, records, &score)?;
     mistakes(&mut page, records)?;
     page += "\n## All scenarios\n\n";
