@@ -14,10 +14,12 @@
 #![forbid(unsafe_code)]
 
 mod corpus;
+mod dist;
 mod ebpf;
 mod process;
 mod setup;
 mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -44,6 +46,10 @@ enum Verb {
     Test(test::Args),
     /// Run the labelled corpus, leaking and healthy applications in seven languages, and write docs/accuracy.md
     Corpus(corpus::Args),
+    /// Boot other kernels in QEMU, and try the agent on each
+    Vm(vm::Args),
+    /// Build the agent as a single static file: target/dist/connleak
+    Dist(dist::Args),
 }
 
 fn main() -> ExitCode {
@@ -53,6 +59,8 @@ fn main() -> ExitCode {
         Verb::Setup(args) => setup::run(&workspace, &args).map(|()| ExitCode::SUCCESS),
         Verb::Test(args) => test::run(&workspace, &args),
         Verb::Corpus(args) => corpus::run(&workspace, &args),
+        Verb::Vm(args) => vm::run(&workspace, &args),
+        Verb::Dist(args) => dist::run(&workspace, &args).map(|()| ExitCode::SUCCESS),
     });
     done.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

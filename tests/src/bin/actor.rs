@@ -89,6 +89,7 @@ fn exit_leader(line: Control) -> ! {
 }
 
 /// Does what the command says; `None` when the answer has been given already.
+#[expect(clippy::too_many_lines, reason = "a list: a few lines for each command")]
 fn obey(command: &str, fd: Option<OwnedFd>) -> Result<Option<String>> {
     let words: Vec<&str> = command.split(' ').collect();
     let number = |index: usize| -> Result<RawFd> {

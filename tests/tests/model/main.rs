@@ -4,6 +4,7 @@
 //!
 //! Program `i` of a run is made from the seed `CONNLEAK_SEED + i`: so `CONNLEAK_SEED=(that) CONNLEAK_PROGRAMS=1` is that
 //! program alone, and `CONNLEAK_OPERATIONS` makes it shorter. A run that fails says which call shows the failure.
+//! `CONNLEAK_LISTINGS` is a folder to write all programs to.
 
 #![forbid(unsafe_code)]
 
@@ -263,7 +264,7 @@ impl Judge {
             (
                 "sockets",
                 &summary["sockets"],
-                compare::open_sockets(worlds, &self.said) + before,
+                compare::open_sockets(worlds) + before,
             ),
             ("events lost", &summary["completeness"]["events_lost"], 0),
             (

@@ -292,7 +292,9 @@ impl World {
         let moves = self.random.chance(50);
         self.give(handle)?;
         // What only a message refers to is in no process: of a unix socket nobody can say then whether it is open.
-        let early = moves && !self.socket_of(handle).is_unix() && self.random.chance(50);
+        let socket = self.socket_of(handle);
+        let ended = matches!(socket.wire, Wire::HalfClosed | Wire::Over);
+        let early = moves && !socket.is_unix() && !ended && self.random.chance(50);
         if early {
             self.close(handle, "close")?;
         }

@@ -99,9 +99,8 @@ struct Flight {
 
 /// See the module's head.
 pub struct World {
-    /// Which program this is, and what makes it again.
+    /// Which program of the run this is.
     pub index: usize,
-    pub seed: u64,
     pub random: Random,
     pub servers: Arc<Servers>,
     pub actors: Vec<Actor>,
@@ -120,7 +119,6 @@ impl World {
     pub fn new(index: usize, seed: u64, servers: &Arc<Servers>) -> Self {
         Self {
             index,
-            seed,
             random: Random::new(seed),
             servers: Arc::clone(servers),
             actors: Vec::new(),
@@ -303,23 +301,18 @@ impl World {
     ///
     /// A connection that has ended and that no process holds is over, says the agent; only a message that nobody has
     /// received yet could still hold it. Nothing in the kernel tells these two apart, and no application leaves the
-    /// descriptor of a dead connection in a message for seconds. So nothing is asked about such a socket any more.
+    /// descriptor of a dead connection in a message for seconds. So such a message is dropped here.
     fn settle(&mut self) -> Result<()> {
-        let mut held: BTreeSet<usize> = self
-            .actors
-            .iter()
+        let actors = self.actors.iter();
+        let mut held: BTreeSet<usize> = actors
             .flat_map(|actor| actor.fds.values().map(|(socket, _)| *socket))
             .collect();
-        for flight in &self.flights {
-            if held.insert(flight.socket)
-                && !matches!(
-                    self.sockets[flight.socket].wire,
-                    Wire::Established | Wire::PeerClosed
-                )
-            {
-                self.sockets[flight.socket].out_of_sight = true;
-            }
-        }
+        let sockets = &self.sockets;
+        self.flights.retain(|flight| {
+            let ended = matches!(sockets[flight.socket].wire, Wire::HalfClosed | Wire::Over);
+            held.contains(&flight.socket) || !ended
+        });
+        held.extend(self.flights.iter().map(|flight| flight.socket));
         let mut waits = Vec::new();
         for index in 0..self.sockets.len() {
             if !held.contains(&index) && !self.sockets[index].released {

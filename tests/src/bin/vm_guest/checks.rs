@@ -1,0 +1,262 @@
+//! The checks: each is a sentence about `connleak` on this kernel, said of real processes.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, BufRead as _, BufReader},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use connleak_tests::programs;
+use serde_json::Value;
+
+use super::{applications, boot, say};
+
+/// How long a leak runs before the single look: enough sockets to be sure of, at `applications`' pace.
+const LEAK_FIRST: Duration = Duration::from_secs(3);
+/// How long it is watched.
+const WATCH: &str = "8s";
+/// Exit code of `connleak` when it has found something.
+const FOUND: i32 = 3;
+/// The kernel frees programs a moment after the last descriptor is closed.
+const UNLOAD: Duration = Duration::from_secs(5);
+
+/// Runs all checks, and says how each went.
+pub fn run() {
+    check("doctor", doctor);
+    match Applications::start() {
+        Ok(applications) => {
+            thread::sleep(LEAK_FIRST);
+            check("scan", || scan(&applications));
+            check("watch", || watch(&applications));
+            check("unload", || unload(&applications));
+        }
+        Err(error) => say(&format!("vm-check: applications FAIL {error:#}")),
+    }
+}
+
+fn check(name: &str, body: impl FnOnce() -> Result<String>) {
+    let began = Instant::now();
+    let (grade, words) = match body() {
+        Ok(words) => ("ok", words),
+        Err(error) => ("FAIL", format!("{error:#}")),
+    };
+    // One line, whatever an error carries.
+    let words = words.replace('\n', " | ");
+    say(&format!(
+        "vm-check: {name} {grade} {words} ({:.1} s)",
+        began.elapsed().as_secs_f64()
+    ));
+}
+
+struct Applications {
+    port: u16,
+    leaker: Child,
+    /// Those that must not be named.
+    healthy: Vec<Child>,
+    _server: Child,
+}
+
+impl Applications {
+    fn start() -> Result<Self> {
+        let mut server = boot::application("server").stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        BufReader::new(server.stdout.take().context("the server has no output")?).read_line(&mut line)?;
+        let port: u16 = line.trim().parse().context("the server did not say its port")?;
+        let start = |name: &str| boot::application(name).arg(port.to_string()).spawn();
+        Ok(Self {
+            port,
+            leaker: start("leaker")?,
+            healthy: vec![
+                start("pool")?,
+                start("bursts")?,
+                boot::application("unix").spawn()?,
+            ],
+            _server: server,
+        })
+    }
+
+    /// Fails unless the leaker is found to leak, and nobody else. A `suspect` is no claim: it asks for a longer look.
+    fn only_the_leaker_is_found(&self, lines: &[Value]) -> Result<String> {
+        let of = |pid: u32| {
+            lines
+                .iter()
+                .filter(|line| line["event"] == "finding" && line["finding"]["confidence"] != "suspect")
+                .filter(move |line| line["process"]["pid"] == pid)
+        };
+        for child in &self.healthy {
+            if let Some(line) = of(child.id()).next() {
+                bail!("a finding about a healthy application: {line}");
+            }
+        }
+        let last = of(self.leaker.id())
+            .next_back()
+            .context("no finding about the leaker")?;
+        ensure!(
+            last["process"]["name"] == "leaker" && last["finding"]["kind"] == "leak",
+            "another finding than the leak: {last}"
+        );
+        Ok(format!(
+            "{} leak of {} sockets",
+            last["finding"]["confidence"].as_str().unwrap_or("?"),
+            last["finding"]["sockets"]
+        ))
+    }
+}
+
+fn connleak(arguments: &[&str]) -> Command {
+    let mut command = Command::new("/bin/connleak");
+    command.args(arguments);
+    command
+}
+
+/// What an agent that has found something printed, one value a line.
+fn json(output: &Output) -> Result<Vec<Value>> {
+    ensure!(
+        output.status.code() == Some(FOUND),
+        "{}, not exit code {FOUND}: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = std::str::from_utf8(&output.stdout)?;
+    text.lines()
+        .map(|line| serde_json::from_str(line).with_context(|| format!("no JSON: {line}")))
+        .collect()
+}
+
+fn doctor() -> Result<String> {
+    let output = connleak(&["doctor"]).output().context("cannot run connleak")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().for_each(|line| say(&format!("doctor: {line}")));
+    let failed: Vec<_> = text.lines().filter(|line| line.starts_with("FAIL")).collect();
+    ensure!(
+        output.status.success(),
+        "{}: {} {}",
+        output.status,
+        failed.join("; "),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let without = text.lines().filter(|line| line.starts_with("warn")).count();
+    Ok(match without {
+        0 => "everything".to_owned(),
+        some => format!("without {some} optional"),
+    })
+}
+
+fn scan(applications: &Applications) -> Result<String> {
+    let port = format!("{}=postgresql", applications.port);
+    let flags = ["-o", "json", "--idle", "500ms", "--port", &port];
+    let lines = json(&connleak(&["scan"]).args(flags).output()?)?;
+    let words = applications.only_the_leaker_is_found(&lines)?;
+    let held_by = |name: &str| {
+        lines
+            .iter()
+            .filter(|line| line["event"] == "socket" && line["process"]["name"] == name)
+            .count()
+    };
+    for (name, held) in [
+        ("pool", applications::POOL),
+        ("unix", applications::UNIX),
+        ("server", 0),
+    ] {
+        ensure!(
+            held_by(name) == held,
+            "{name} holds {held} sockets, not {}",
+            held_by(name)
+        );
+    }
+    Ok(words)
+}
+
+fn watch(applications: &Applications) -> Result<String> {
+    let port = format!("{}=postgresql", applications.port);
+    let agent = watching(&[
+        "-o", "json", "--events", "--idle", "1s", "--for", WATCH, "--port", &port,
+    ])?;
+    let mut churn = boot::application("churn")
+        .arg(applications.port.to_string())
+        .spawn()?;
+    let lines = json(&agent.wait_with_output()?)?;
+    churn.kill()?;
+    churn.wait()?;
+    let words = applications.only_the_leaker_is_found(&lines)?;
+    every_connection_is_told(&lines, churn.id())?;
+    let summary = lines
+        .iter()
+        .find(|line| line["event"] == "summary")
+        .context("no summary")?;
+    ensure!(
+        summary["completeness"]["events_lost"] == 0,
+        "events were lost: {summary}"
+    );
+    Ok(format!(
+        "{words}, {} opened, {} closed",
+        summary["opened"], summary["closed"]
+    ))
+}
+
+/// Fails unless each connection of `churn` was told once when it opened and once when it closed, under a name of
+/// its own: the kernel uses the memory of one socket for the next.
+fn every_connection_is_told(lines: &[Value], churn: u32) -> Result<()> {
+    for event in ["open", "close"] {
+        let told: Vec<_> = lines
+            .iter()
+            .filter(|line| line["event"] == event && line["process"]["pid"] == churn)
+            .filter_map(|line| line["socket"]["cookie"].as_u64())
+            .collect();
+        let names: BTreeSet<_> = told.iter().collect();
+        ensure!(
+            told.len() == applications::CHURN && names.len() == applications::CHURN,
+            "churn made {} connections; {} were told to {event}, with {} names",
+            applications::CHURN,
+            told.len(),
+            names.len()
+        );
+    }
+    Ok(())
+}
+
+/// `connleak watch`, once it says that from now on nothing is missed.
+fn watching(arguments: &[&str]) -> Result<Child> {
+    let mut agent = connleak(&["watch"])
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut errors = BufReader::new(agent.stderr.take().context("no standard error")?);
+    let mut line = String::new();
+    errors.read_line(&mut line)?;
+    ensure!(line.contains("watching"), "connleak watch: {line}");
+    // It must not wait for a reader.
+    thread::spawn(move || io::copy(&mut errors, &mut io::stderr()));
+    Ok(agent)
+}
+
+/// However an agent ends, its kernel programs go with it. Nobody else loads any in this machine.
+fn unload(applications: &Applications) -> Result<String> {
+    gone("after scan and watch")?;
+    let port = format!("{}=postgresql", applications.port);
+    let mut agent = watching(&["--port", &port])?;
+    let held = programs::loaded()?.len();
+    agent.kill()?;
+    agent.wait()?;
+    gone("after kill -9")?;
+    Ok(format!("{held} programs, gone with kill -9"))
+}
+
+fn gone(when: &str) -> Result<()> {
+    until(&format!("the programs to be gone {when}"), || {
+        Ok(programs::loaded()?.is_empty())
+    })
+}
+
+fn until(what: &str, condition: impl Fn() -> Result<bool>) -> Result<()> {
+    let began = Instant::now();
+    while !condition()? {
+        ensure!(began.elapsed() < UNLOAD, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! `cargo xtask vm`: connleak on other kernels than this machine's.
+//!
+//! For each kernel a virtual machine is booted that holds nothing but Debian's kernel, the static agent, and a
+//! static init (`tests/src/bin/vm_guest`) that lets applications leak and behave and asks the agent about them. What
+//! the init says on the console becomes a row of the table. The machines are emulated (`-accel tcg`), so that
+//! this runs wherever QEMU does, inside other virtual machines too.
+
+mod initramfs;
+mod kernels;
+mod machine;
+mod outcome;
+mod qemu;
+
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, Result};
+
+use self::{initramfs::Archive, kernels::Kernel, outcome::Outcome};
+use crate::{dist, process::step, workspace::Workspace};
+
+/// An emulated machine takes 20 s for everything, when it has a processor for itself.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+/// Flags of `cargo xtask vm`
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Kernels: 5.10, 6.1, 6.12, 6.18 [default: 6.1]
+    #[arg(value_name = "KERNEL")]
+    kernels: Vec<String>,
+    /// All of them
+    #[arg(long, conflicts_with = "kernels")]
+    all: bool,
+    /// Look whether Debian has newer packages of these kernels
+    #[arg(long)]
+    update: bool,
+}
+
+/// Runs the verb.
+pub fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
+    let kernels = if args.all {
+        kernels::ALL.to_vec()
+    } else if args.kernels.is_empty() {
+        vec![kernels::DEFAULT]
+    } else {
+        let named = args.kernels.iter().map(|version| Kernel::named(version));
+        named.collect::<Result<_>>()?
+    };
+    let qemu = qemu::find_or_install()?;
+    let logs = workspace.target_dir()?.join("vm");
+    fs::create_dir_all(&logs)?;
+    let initramfs = logs.join("initramfs.cpio");
+    fs::write(&initramfs, archive(workspace)?)?;
+
+    let mut outcomes = Vec::new();
+    for kernel in kernels {
+        let image = kernel.image(args.update)?;
+        let release = kernels::release(&image);
+        step(format!("kernel {}: booting {release}", kernel.version));
+        let log = logs.join(format!("{}.log", kernel.version));
+        let ran = machine::run(&qemu, &image, &initramfs, &log, PATIENCE)
+            .with_context(|| format!("cannot run a machine with kernel {}", kernel.version))?;
+        let outcome = Outcome::of(release, ran);
+        for line in outcome.details() {
+            step(format!("kernel {}: {line}", kernel.version));
+        }
+        if !outcome.is_good() {
+            step(format!(
+                "kernel {}: its console is in {}",
+                kernel.version,
+                log.display()
+            ));
+        }
+        outcomes.push(outcome);
+    }
+    print!("{}", outcome::table(&outcomes));
+    Ok(if outcomes.iter().all(Outcome::is_good) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn archive(workspace: &Workspace) -> Result<Vec<u8>> {
+    let connleak = dist::build_static(workspace, "connleak", "connleak")?;
+    let init = dist::build_static(workspace, "connleak-tests", "vm_guest")?;
+    let read = |path: PathBuf| fs::read(&path).with_context(|| format!("cannot read {}", path.display()));
+    let archive = ["bin", "dev", "proc", "run", "sys", "tmp"]
+        .into_iter()
+        .fold(Archive::default(), Archive::folder);
+    Ok(archive
+        .program("init", &read(init)?)
+        .program("bin/connleak", &read(connleak)?)
+        .finish())
+}
