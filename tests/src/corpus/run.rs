@@ -6,6 +6,7 @@ mod judged;
 use std::{
     fmt::Write,
     fs,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -43,6 +44,17 @@ pub struct Record {
     pub scan: Scan,
     /// Events that the agent knows it lost.
     pub lost: u64,
+    /// What came of judging its journal again.
+    pub replay: Replay,
+}
+
+/// A replay of the journal that `watch` wrote.
+#[derive(Clone, Copy, Debug)]
+pub struct Replay {
+    /// Whether it said the same, line by line; the summary apart, which tells what watching cost.
+    pub equal: bool,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// A line and when it was read.
@@ -59,14 +71,15 @@ pub fn run(scenario: &Scenario, runtimes: &Runtimes, servers: &Servers) -> Resul
     command.envs(place.environment.iter().map(|(name, value)| (name, value)));
     let mut application = Application::start(&mut command)?;
 
+    let journal = runs()?.join(format!("{}.journal", scenario.name));
     let mut agent = None;
     if scenario.attach.is_none() {
-        agent = Some(Agent::attach(&place)?);
+        agent = Some(Agent::attach(&place, &journal)?);
     }
     let start = application.go()?;
     if let Some(seconds) = scenario.attach {
         application.live_until(start + Duration::from_secs_f64(seconds))?;
-        agent = Some(Agent::attach(&place)?);
+        agent = Some(Agent::attach(&place, &journal)?);
     }
     let agent = agent.context("an agent")?;
     let attached = agent.attached;
@@ -100,10 +113,38 @@ pub fn run(scenario: &Scenario, runtimes: &Runtimes, servers: &Servers) -> Resul
         leaked: members.leaked_by(Instant::now()),
         scenario: scenario.clone(),
         lost,
+        replay: replay(&journal, &said)?,
     })
 }
 
-/// Leaves what was said beside the agent's build, for whoever wants to know why.
+/// Judges a journal again, and compares with what was said live.
+fn replay(journal: &Path, said: &[Heard]) -> Result<Replay> {
+    let path = journal.to_str().context("the journal's path")?;
+    let outcome = agent::run(["replay", "-o", "json", path])?;
+    if !matches!(outcome.code(), Some(0 | 3)) {
+        bail!("connleak replay: {}", outcome.describe());
+    }
+    let lines = |texts: Vec<&str>| -> Result<Vec<Value>> {
+        let all = texts.into_iter().map(lines::parse);
+        let all = all.filter(|line| !line.as_ref().is_ok_and(|line| lines::is(line, "summary")));
+        all.collect()
+    };
+    let again = lines(outcome.stdout.lines().collect())?;
+    let live = lines(said.iter().map(|line| line.text.as_str()).collect())?;
+    Ok(Replay {
+        equal: again == live,
+        took: outcome.elapsed,
+    })
+}
+
+/// Where what was said is kept, beside the agent's build.
+fn runs() -> Result<PathBuf> {
+    let folder = agent::binary()?.with_file_name("corpus").join("runs");
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Leaves what was said, for whoever wants to know why.
 fn keep(
     scenario: &Scenario,
     said: &[Heard],
@@ -111,8 +152,7 @@ fn keep(
     members: &application::Members,
     start: Instant,
 ) -> Result<()> {
-    let folder = agent::binary()?.with_file_name("corpus").join("runs");
-    fs::create_dir_all(&folder)?;
+    let folder = runs()?;
     let file = |extension: &str| folder.join(format!("{}.{extension}", scenario.name));
     let mut truth = String::new();
     for told in &members.truths {
@@ -134,9 +174,11 @@ struct Agent {
 }
 
 impl Agent {
-    fn attach(place: &Place) -> Result<Self> {
+    fn attach(place: &Place, journal: &Path) -> Result<Self> {
         let mut command: Command = agent::command(["watch", "-o", "json", "--idle", IDLE])?;
         let mut child = command
+            .arg("--journal")
+            .arg(journal)
             .args(&place.filter)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
