@@ -85,6 +85,12 @@ pub fn command<S: AsRef<str>>(args: impl IntoIterator<Item = S>) -> Result<Comma
     Ok(command)
 }
 
+/// `--backend`, when `CONNLEAK_BACKEND` asks for one: the same tests then go the way of other kernels.
+#[must_use]
+pub fn backend() -> Vec<String> {
+    std::env::var("CONNLEAK_BACKEND").map_or_else(|_| Vec::new(), |name| vec!["--backend".to_owned(), name])
+}
+
 /// Runs `connleak ARGS` to its end.
 pub fn run<S: AsRef<str>>(args: impl IntoIterator<Item = S>) -> Result<Outcome> {
     run_command(&mut command(args)?)
@@ -93,6 +99,7 @@ pub fn run<S: AsRef<str>>(args: impl IntoIterator<Item = S>) -> Result<Outcome> 
 /// Runs `connleak scan -o json ARGS` to its end.
 pub fn scan<S: AsRef<str>>(args: impl IntoIterator<Item = S>) -> Result<Outcome> {
     let mut command = command(["scan", "-o", "json"])?;
+    command.args(backend());
     for arg in args {
         command.arg(arg.as_ref());
     }

@@ -8,9 +8,8 @@ use std::{
 use nix::{
     cmsg_space, libc,
     sys::socket::{
-        AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg, sendmsg,
-        setsockopt, socketpair,
-        sockopt::ReceiveTimeout,
+        AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg,
+        sendmsg, setsockopt, socketpair, sockopt::ReceiveTimeout,
     },
     sys::time::TimeVal,
 };

@@ -13,6 +13,7 @@
 pub mod agent;
 pub mod app;
 pub mod control;
+pub mod corpus;
 pub mod lines;
 pub mod port;
 #[expect(unsafe_code, reason = "bpf(2) has no safe wrapper in nix")]

@@ -109,7 +109,12 @@ fn option(fd: impl AsFd, level: libc::c_int, name: libc::c_int, bytes: &mut [u8]
 /// Children of this process leave no zombies.
 pub fn ignore_children() -> io::Result<()> {
     // SAFETY: no handler is installed, so none can do harm.
-    let result = unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGCHLD, nix::sys::signal::SigHandler::SigIgn) };
+    let result = unsafe {
+        nix::sys::signal::signal(
+            nix::sys::signal::Signal::SIGCHLD,
+            nix::sys::signal::SigHandler::SigIgn,
+        )
+    };
     Ok(result.map(drop)?)
 }
 

@@ -158,7 +158,11 @@ fn run(entry: Submission) -> io::Result<()> {
     // A completion is 16 bytes: user_data, res, flags.
     let completions = params.cq_off.cqes as usize + params.cq_entries as usize * 16;
     let rings = Mapping::new(&ring, submissions.max(completions), RINGS)?;
-    let entries = Mapping::new(&ring, size_of::<Submission>() * params.sq_entries as usize, ENTRIES)?;
+    let entries = Mapping::new(
+        &ring,
+        size_of::<Submission>() * params.sq_entries as usize,
+        ENTRIES,
+    )?;
 
     // SAFETY: the mapping holds at least one entry, and the kernel reads it only after the tail has moved.
     unsafe { entries.start.as_ptr().cast::<Submission>().write(entry) };
@@ -187,7 +191,10 @@ fn run(entry: Submission) -> io::Result<()> {
             break;
         }
     }
-    let result = rings.word(params.cq_off.cqes + 8).load(Ordering::Relaxed).cast_signed();
+    let result = rings
+        .word(params.cq_off.cqes + 8)
+        .load(Ordering::Relaxed)
+        .cast_signed();
     if result < 0 {
         return Err(io::Error::from_raw_os_error(-result));
     }

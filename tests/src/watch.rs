@@ -37,6 +37,7 @@ impl Watch {
     /// Starts `connleak watch -o json ARGS` and waits until it has attached and merged its first snapshot.
     pub fn attached<S: AsRef<str>>(args: impl IntoIterator<Item = S>) -> Result<Self> {
         let mut command = agent::command(["watch", "-o", "json"])?;
+        command.args(agent::backend());
         for arg in args {
             command.arg(arg.as_ref());
         }

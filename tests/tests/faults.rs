@@ -8,14 +8,15 @@ use std::{
     collections::BTreeSet,
     env, fs,
     net::{Ipv4Addr, TcpListener, TcpStream},
-
     process::{Child, Command},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
-use connleak_tests::{agent, lines, port, programs, raw, require_root, root, server::only, sink, wait, watch::Watch};
+use connleak_tests::{
+    agent, lines, port, programs, raw, require_root, root, server::only, sink, wait, watch::Watch,
+};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -93,7 +94,9 @@ fn open_by(lines: &[Value]) -> BTreeSet<u64> {
 fn open_by_scan(flags: &[String]) -> Result<BTreeSet<u64>> {
     let look = agent::scan(flags)?.lines()?;
     let sockets = look.iter().filter(|line| lines::is(line, "socket"));
-    Ok(sockets.filter_map(|line| line["socket"]["cookie"].as_u64()).collect())
+    Ok(sockets
+        .filter_map(|line| line["socket"]["cookie"].as_u64())
+        .collect())
 }
 
 fn events_lost(lines: &[Value]) -> u64 {
@@ -114,7 +117,10 @@ fn root_an_agent_killed_with_9_under_load_leaves_nothing_loaded_and_the_applicat
     let servers = Servers::start()?;
     let watch = Watch::attached(servers.flags())?;
     let held = programs::held_by(watch.pid());
-    ensure!(!held.is_empty() && held.is_subset(&programs::loaded()?), "it holds programs");
+    ensure!(
+        !held.is_empty() && held.is_subset(&programs::loaded()?),
+        "it holds programs"
+    );
     let (mut streams, _) = hold(servers.long, 20)?;
     let load = churn(servers.short, 20_000)?;
     thread::sleep(Duration::from_millis(100));
@@ -185,7 +191,10 @@ fn root_a_stopped_agent_blocks_no_client_and_heals_when_it_goes_on() -> Result<(
         nix::sys::socket::setsockopt(
             &stream,
             nix::sys::socket::sockopt::Linger,
-            &nix::libc::linger { l_onoff: 1, l_linger: 0 },
+            &nix::libc::linger {
+                l_onoff: 1,
+                l_linger: 0,
+            },
         )?;
         drop(stream);
         connects += 1;
@@ -211,7 +220,10 @@ fn root_a_stopped_agent_blocks_no_client_and_heals_when_it_goes_on() -> Result<(
     let end = watch.interrupt()?;
     let summary = lines::summary(&end.lines)?;
     let lost = events_lost(&end.lines);
-    ensure!(open_by(&end.lines) == cookies, "the open ones, after {lost} lost events");
+    ensure!(
+        open_by(&end.lines) == cookies,
+        "the open ones, after {lost} lost events"
+    );
     ensure!(
         summary["sockets"] == cookies.len() && summary["completeness"]["events_lost"] == lost,
         "the summary has the truth and the losses ({lost}): {summary:#}"
@@ -243,7 +255,10 @@ fn root_a_full_ring_loses_events_says_so_and_the_open_ones_are_right_again() -> 
     for one in storm {
         done(one)?;
     }
-    let cookies = late.iter().map(raw::cookie).collect::<std::io::Result<BTreeSet<u64>>>()?;
+    let cookies = late
+        .iter()
+        .map(raw::cookie)
+        .collect::<std::io::Result<BTreeSet<u64>>>()?;
     let end = Instant::now() + wait::PATIENCE;
     while open_by(&watch.lines_from(0)?) != cookies && Instant::now() < end {
         thread::sleep(Duration::from_millis(100));
@@ -251,17 +266,24 @@ fn root_a_full_ring_loses_events_says_so_and_the_open_ones_are_right_again() -> 
     let end = watch.interrupt()?;
     let lost = events_lost(&end.lines);
     let summary = lines::summary(&end.lines)?;
-    root::say(&format!("a storm of 20,000 connections on a ring of 4 KiB: {lost} events lost"));
+    root::say(&format!(
+        "a storm of 20,000 connections on a ring of 4 KiB: {lost} events lost"
+    ));
     ensure!(lost > 0, "the storm did not fill the ring: {summary:#}");
     ensure!(
         summary["completeness"]["events_lost"] == lost,
         "what the lines say is what the summary says ({lost}): {summary:#}"
     );
     ensure!(open_by(&end.lines) == cookies, "the open ones after the storm");
-    ensure!(summary["sockets"] == cookies.len(), "the summary's sockets: {summary:#}");
+    ensure!(
+        summary["sockets"] == cookies.len(),
+        "the summary's sockets: {summary:#}"
+    );
     let findings = lines::findings(&end.lines);
     ensure!(
-        findings.iter().all(|finding| finding["finding"]["confidence"] != "certain"),
+        findings
+            .iter()
+            .all(|finding| finding["finding"]["confidence"] != "certain"),
         "after losses nothing is certain: {findings:#?}"
     );
     Ok(())

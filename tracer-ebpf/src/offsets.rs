@@ -45,6 +45,8 @@ offsets! {
     skc_v6_daddr,
     /// `sock_common.skc_v6_rcv_saddr`
     skc_v6_rcv_saddr,
+    /// `sock_common.skc_flags`
+    skc_flags,
     /// `sock_common.skc_net`
     skc_net,
     /// `net.ns.inum`

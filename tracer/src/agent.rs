@@ -1,37 +1,35 @@
-//! The agent: feeds the ledger from the probes, and asks for verdicts. Every command is a small loop around it.
+//! The agent: feeds a case from the probes. Every live command is a small loop around it.
 
 #![forbid(unsafe_code)]
 
 mod admission;
 
-use std::sync::Arc;
-
 pub use admission::{Admission, ProcessFilter};
 use anyhow::Result;
 
 use crate::{
-    event::{Event, Nanos, Snapshot},
-    ledger::{Connection, Ledger, Outcome},
+    case::Case,
+    event::{Event, Nanos},
+    journal::{Entry, Writer},
+    ledger::Outcome,
     output::json::Stamps,
-    owner::{Owners, Process, ProcessId},
+    owner::Owners,
     probes::{Options, Probes, clock, peer},
     server::Databases,
-    verdict::{self, Finding, Policy},
+    verdict::{Finding, Policy, track::News},
 };
+
+/// Who is told what became of connections.
+pub type Tell<'a> = &'a mut dyn FnMut(&mut Case, &Outcome) -> Result<()>;
 
 /// See the module's head.
 pub struct Agent {
     /// The kernel side.
     pub probes: Probes,
-    /// The books.
-    pub ledger: Ledger,
-    /// Who is who.
-    pub owners: Owners,
-    /// What the rules are told.
-    pub policy: Policy,
-    /// Clock for people.
-    pub stamps: Stamps,
+    /// The books, and what was found.
+    pub case: Case,
     admission: Admission,
+    journal: Option<Writer>,
 }
 
 impl Agent {
@@ -44,114 +42,134 @@ impl Agent {
         processes: ProcessFilter,
         policy: Policy,
         options: Options,
+        max_connections: usize,
     ) -> Result<Self> {
+        let stamps = Stamps {
+            epoch: clock::epoch(),
+        };
         Ok(Self {
             probes: Probes::attach(databases, options)?,
-            ledger: Ledger::default(),
-            owners: Owners::default(),
-            policy,
-            stamps: Stamps {
-                epoch: clock::epoch(),
-            },
+            case: Case::new(policy, max_connections, Owners::default(), stamps),
             admission: Admission::new(processes),
+            journal: None,
         })
     }
 
-    /// Reads what the kernel has sent, and tells what became of connections.
+    /// From now on, whatever the case is fed is written down, too.
     ///
     /// # Errors
-    /// When the loss counters cannot be read.
-    pub fn drain(&mut self, tell: &mut dyn FnMut(&mut Owners, &Ledger, Outcome)) -> Result<()> {
+    /// When it can't be written.
+    pub fn record(&mut self, mut journal: Writer, max_connections: usize) -> Result<()> {
+        journal.append(&Entry::Start {
+            policy: self.case.policy,
+            max_connections: max_connections as u64,
+        })?;
+        self.case.owners.note_readings();
+        self.journal = Some(journal);
+        Ok(())
+    }
+
+    /// Reads what the kernel has sent.
+    ///
+    /// # Errors
+    /// When the loss counters cannot be read, or somebody who was told fails.
+    pub fn drain(&mut self, tell: Tell<'_>) -> Result<()> {
+        let mut events = Vec::new();
         let Self {
             probes,
-            ledger,
-            owners,
+            case,
             admission,
             ..
         } = self;
         probes.drain(|event| {
-            if let Event::Connect(connect) = &event {
-                if !admission.admits(owners, connect.process) {
-                    return;
-                }
-                owners.note_name(connect.process, &connect.name, connect.uid);
+            let wanted = match &event {
+                Event::Connect(connect) => admission.admits(&mut case.owners, connect.process),
+                _ => true,
+            };
+            if wanted {
+                events.push(event);
             }
-            fold(ledger, owners, &event, tell);
-        })
+        })?;
+        events.into_iter().try_for_each(|event| self.feed(event, tell))
     }
 
     /// Takes a snapshot and merges it, after all events that are older.
     ///
     /// # Errors
-    /// When the kernel refuses the walk.
-    pub fn refresh(&mut self, tell: &mut dyn FnMut(&mut Owners, &Ledger, Outcome)) -> Result<()> {
-        // The wall clock may have been set since.
-        self.stamps = Stamps {
-            epoch: clock::epoch(),
-        };
-        let mut snapshot: Snapshot = self.probes.snapshot()?;
+    /// When the kernel refuses the walk, or somebody who was told fails.
+    pub fn refresh(&mut self, tell: Tell<'_>) -> Result<()> {
+        let mut snapshot = self.probes.snapshot()?;
         self.drain(tell)?;
-        let Self {
-            owners,
-            admission,
-            ledger,
-            ..
-        } = self;
+        let Self { case, admission, .. } = self;
         snapshot.observations.retain(|row| {
-            let known_opener = ledger
-                .connection(row.cookie)
-                .and_then(|known| known.opener)
-                .map(|opener| opener.process);
-            admission.admits(owners, row.holder.process)
-                || known_opener.is_some_and(|opener| admission.admits(owners, opener))
+            let known = case.ledger.connection(row.cookie);
+            let opener = known.and_then(|known| known.opener).map(|opener| opener.process);
+            admission.admits(&mut case.owners, row.holder.process)
+                || opener.is_some_and(|opener| admission.admits(&mut case.owners, opener))
         });
         peer::date(&mut snapshot, self.probes.unix_servers(), |cookie| {
-            ledger.connection(cookie).is_some()
+            case.ledger.connection(cookie).is_some()
         });
-        fold(
-            &mut self.ledger,
-            &mut self.owners,
-            &Event::Snapshot(snapshot),
-            tell,
-        );
-        Ok(())
+        self.feed(Event::Snapshot(snapshot), tell)
+    }
+
+    fn feed(&mut self, event: Event, tell: Tell<'_>) -> Result<()> {
+        let outcomes = self.case.fold(&event);
+        // Of connections and processes that the filter leaves out, a journal has nothing to say.
+        let about_nobody = match &event {
+            Event::Change(change) => {
+                outcomes.is_empty() && self.case.ledger.connection(change.cookie).is_none()
+            }
+            _ => false,
+        };
+        if !about_nobody {
+            self.write(&Entry::Event(event))?;
+        }
+        for outcome in &outcomes {
+            tell(&mut self.case, outcome)?;
+        }
+        self.write_processes()
     }
 
     /// What the rules say now.
-    #[must_use]
-    pub fn judge(&self) -> Vec<Finding> {
-        verdict::judge(&self.ledger, self.now(), &self.policy)
+    ///
+    /// # Errors
+    /// When the journal can't be written.
+    pub fn judge(&mut self) -> Result<Vec<Finding>> {
+        let (at, stamps) = self.moment()?;
+        Ok(self.case.judge(at, stamps))
     }
 
-    /// The moment now.
-    #[must_use]
-    pub fn now(&self) -> Nanos {
-        self.probes.now()
+    /// What is new since the rules were asked last.
+    ///
+    /// # Errors
+    /// When the journal can't be written.
+    pub fn news(&mut self) -> Result<Vec<News>> {
+        let (at, stamps) = self.moment()?;
+        Ok(self.case.news(at, stamps))
     }
 
-    /// The process that has to close a connection.
-    pub fn process_of(owners: &mut Owners, connection: &Connection) -> Arc<Process> {
-        let nobody = ProcessId {
-            pid: 0,
-            start_ticks: 0,
-        };
-        owners.describe(connection.process().unwrap_or(nobody))
+    /// The moment now. The wall clock may have been set since the last one.
+    fn moment(&mut self) -> Result<(Nanos, Stamps)> {
+        let (at, epoch) = (self.probes.now(), clock::epoch());
+        self.write(&Entry::Judged { at, epoch })?;
+        Ok((at, Stamps { epoch }))
     }
-}
 
-fn fold(
-    ledger: &mut Ledger,
-    owners: &mut Owners,
-    event: &Event,
-    tell: &mut dyn FnMut(&mut Owners, &Ledger, Outcome),
-) {
-    let mut outcomes = Vec::new();
-    ledger.apply(event, |outcome| {
-        if outcome != Outcome::Quiet {
-            outcomes.push(outcome);
+    /// Writes down the processes that were named since the last call.
+    ///
+    /// # Errors
+    /// When the journal can't be written.
+    pub fn write_processes(&mut self) -> Result<()> {
+        for process in self.case.owners.take_readings() {
+            self.write(&Entry::Process(Box::new(process)))?;
         }
-    });
-    for outcome in outcomes {
-        tell(owners, ledger, outcome);
+        Ok(())
+    }
+
+    fn write(&mut self, entry: &Entry) -> Result<()> {
+        self.journal
+            .as_mut()
+            .map_or(Ok(()), |journal| journal.append(entry))
     }
 }

@@ -11,6 +11,8 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{owner::ProcessId, server::System};
 
 /// `CLOCK_MONOTONIC` nanoseconds.
@@ -20,11 +22,11 @@ pub type Nanos = u64;
 pub const SECOND: Nanos = 1_000_000_000;
 
 /// A socket's cookie: the kernel's own identity for it, never reused until the next boot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Cookie(pub u64);
 
 /// Where a database listens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Place {
     /// An IP address (v4-mapped ones as IPv4) and port.
     Tcp(SocketAddr),
@@ -42,7 +44,7 @@ impl fmt::Display for Place {
 }
 
 /// A database server, as a client names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Server {
     /// What speaks there.
     pub system: System,
@@ -51,7 +53,7 @@ pub struct Server {
 }
 
 /// Bytes and times of one socket, as far as the kernel keeps them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// When data was last sent; `None` when unknown. Never sent counts as the time of the connect.
     pub last_sent: Option<Nanos>,
@@ -89,7 +91,7 @@ impl Traffic {
 }
 
 /// A TCP state that matters to a client; a unix socket is `Established` or `PeerClosed`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum State {
     /// The handshake is under way.
     Connecting,
@@ -118,7 +120,7 @@ impl State {
 }
 
 /// How a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Cause {
     /// The application closed first.
     Local,
@@ -144,7 +146,7 @@ impl Cause {
 }
 
 /// A process calls connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connect {
     /// When.
     pub at: Nanos,
@@ -165,7 +167,7 @@ pub struct Connect {
 }
 
 /// A TCP state change after the connect.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// When.
     pub at: Nanos,
@@ -190,7 +192,7 @@ pub struct Change {
 }
 
 /// A descriptor of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Holder {
     /// Whose.
     pub process: ProcessId,
@@ -199,7 +201,7 @@ pub struct Holder {
 }
 
 /// One descriptor that a snapshot found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observation {
     /// When this row was read.
     pub at: Nanos,
@@ -224,7 +226,7 @@ pub struct Observation {
 }
 
 /// All database sockets that are held by a descriptor.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
     /// When the walk began.
     pub began: Nanos,
@@ -235,7 +237,7 @@ pub struct Snapshot {
 }
 
 /// Why events did not arrive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Loss {
     /// The ring buffer was full.
     RingFull,
@@ -255,7 +257,7 @@ impl Loss {
 }
 
 /// One thing that happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// A connection is being opened.
     Connect(Connect),

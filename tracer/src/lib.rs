@@ -6,8 +6,10 @@
 //! `ARCHITECTURE.md` is the map.
 
 pub mod agent;
+pub mod case;
 pub mod cli;
 pub mod event;
+pub mod journal;
 pub mod ledger;
 pub mod output;
 pub mod owner;

@@ -13,6 +13,7 @@
 )]
 #![forbid(unsafe_code)]
 
+mod corpus;
 mod dist;
 mod ebpf;
 mod process;
@@ -43,6 +44,8 @@ enum Verb {
     Setup(setup::Args),
     /// Set up, build the agent, and run every test, those that need root included
     Test(test::Args),
+    /// Run the labelled corpus, leaking and healthy applications in seven languages, and write docs/accuracy.md
+    Corpus(corpus::Args),
     /// Boot other kernels in QEMU, and try the agent on each
     Vm(vm::Args),
     /// Build the agent as a single static file: target/dist/connleak
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Verb::Ebpf(args) => ebpf::run(&workspace, &args),
         Verb::Setup(args) => setup::run(&workspace, &args).map(|()| ExitCode::SUCCESS),
         Verb::Test(args) => test::run(&workspace, &args),
+        Verb::Corpus(args) => corpus::run(&workspace, &args),
         Verb::Vm(args) => vm::run(&workspace, &args),
         Verb::Dist(args) => dist::run(&workspace, &args).map(|()| ExitCode::SUCCESS),
     });

@@ -6,6 +6,7 @@
 
 mod apt;
 mod cargo_tools;
+mod corpus;
 mod policy;
 mod python;
 
@@ -21,6 +22,19 @@ pub struct Args {
     /// Also install the toolchain that rebuilds the kernel programs (Debian; not needed to build or test)
     #[arg(long)]
     ebpf: bool,
+    /// Also install the languages, drivers and pools that `cargo xtask corpus` runs
+    #[arg(long)]
+    corpus: bool,
+}
+
+impl Args {
+    /// What the corpus needs, and no more.
+    pub fn for_corpus() -> Self {
+        Self {
+            corpus: true,
+            ..Self::default()
+        }
+    }
 }
 
 /// Runs the verb.
@@ -28,6 +42,9 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     apt::install("the tests' servers and tools", &apt::FOR_TESTS)?;
     python::install(workspace)?;
     cargo_tools::install()?;
+    if args.corpus {
+        corpus::install(workspace)?;
+    }
     if args.ebpf {
         apt::install("the BPF toolchain", &apt::for_ebpf())?;
         cargo_tools::install_linker()?;

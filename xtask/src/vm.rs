@@ -11,7 +11,12 @@ mod machine;
 mod outcome;
 mod qemu;
 
-use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -53,8 +58,8 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let logs = workspace.target_dir()?.join("vm");
     fs::create_dir_all(&logs)?;
     let initramfs = logs.join("initramfs.cpio");
-    let connleak = read(dist::build_static(workspace, "connleak", "connleak")?)?;
-    let init = read(dist::build_static(workspace, "connleak-tests", "vm_guest")?)?;
+    let connleak = read(&dist::build_static(workspace, "connleak", "connleak")?)?;
+    let init = read(&dist::build_static(workspace, "connleak-tests", "vm_guest")?)?;
 
     let mut outcomes = Vec::new();
     for kernel in kernels {
@@ -94,11 +99,11 @@ fn archive(init: &[u8], connleak: &[u8], modules: &[PathBuf]) -> Result<Vec<u8>>
         .program("bin/connleak", connleak);
     for module in modules {
         let name = module.file_name().unwrap_or_default().to_string_lossy();
-        archive = archive.program(&format!("modules/{name}"), &read(module.clone())?);
+        archive = archive.program(&format!("modules/{name}"), &read(module)?);
     }
     Ok(archive.finish())
 }
 
-fn read(path: PathBuf) -> Result<Vec<u8>> {
-    fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }

@@ -28,8 +28,8 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{
         AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike,
-        SockaddrStorage, UnixAddr, connect, getsockname, getsockopt, recv, send, setsockopt, shutdown, socket,
-        sockopt,
+        SockaddrStorage, UnixAddr, connect, getsockname, getsockopt, recv, send, setsockopt, shutdown,
+        socket, sockopt,
     },
 };
 
@@ -79,13 +79,17 @@ fn exit_leader(line: Control) -> ! {
         }
     });
     thread::spawn(move || {
-        let ended = line.send("ok", None).map_err(Into::into).and_then(|()| serve(line));
+        let ended = line
+            .send("ok", None)
+            .map_err(Into::into)
+            .and_then(|()| serve(line));
         process::exit(i32::from(ended.is_err()));
     });
     raw::exit_thread()
 }
 
 /// Does what the command says; `None` when the answer has been given already.
+#[expect(clippy::too_many_lines, reason = "a list: a few lines for each command")]
 fn obey(command: &str, fd: Option<OwnedFd>) -> Result<Option<String>> {
     let words: Vec<&str> = command.split(' ').collect();
     let number = |index: usize| -> Result<RawFd> {
@@ -99,7 +103,11 @@ fn obey(command: &str, fd: Option<OwnedFd>) -> Result<Option<String>> {
                 bail!("connect MODE CLOEXEC ADDRESS")
             };
             let address = parse(address)?;
-            let flags = if cloexec == "1" { SockFlag::SOCK_CLOEXEC } else { SockFlag::empty() };
+            let flags = if cloexec == "1" {
+                SockFlag::SOCK_CLOEXEC
+            } else {
+                SockFlag::empty()
+            };
             let family = address.family().unwrap_or(AddressFamily::Unix);
             let fd = socket(family, SockType::Stream, flags, None)?.into_raw_fd();
             Ok(Some(connected(fd, mode, &*address)?))
@@ -123,7 +131,11 @@ fn obey(command: &str, fd: Option<OwnedFd>) -> Result<Option<String>> {
             done()
         }
         "cloexec" => {
-            let flag = if number(2)? == 1 { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };
+            let flag = if number(2)? == 1 {
+                FdFlag::FD_CLOEXEC
+            } else {
+                FdFlag::empty()
+            };
             fcntl(raw::borrow(number(1)?), FcntlArg::F_SETFD(flag))?;
             done()
         }
@@ -176,7 +188,10 @@ fn obey(command: &str, fd: Option<OwnedFd>) -> Result<Option<String>> {
             Ok(Some(format!("ok {pid}")))
         }
         // The new image answers. (`/proc/self` is the first thread, which may be gone.)
-        "exec" => Err(Command::new(fs::read_link("/proc/thread-self/exe")?).arg(CONTROL.to_string()).exec().into()),
+        "exec" => Err(Command::new(fs::read_link("/proc/thread-self/exe")?)
+            .arg(CONTROL.to_string())
+            .exec()
+            .into()),
         "give" => {
             let channel = Control::new(fd.context("no channel")?);
             channel.send("take", Some(&number(1)?))?;
@@ -265,7 +280,11 @@ fn connect_and_poll(fd: RawFd, address: &Address) -> io::Result<()> {
 }
 
 fn set_blocking(fd: RawFd, blocking: bool) -> io::Result<()> {
-    let flag = if blocking { OFlag::empty() } else { OFlag::O_NONBLOCK };
+    let flag = if blocking {
+        OFlag::empty()
+    } else {
+        OFlag::O_NONBLOCK
+    };
     fcntl(raw::borrow(fd), FcntlArg::F_SETFL(flag))?;
     Ok(())
 }

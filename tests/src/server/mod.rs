@@ -4,6 +4,7 @@
 //! here: the folder, the keeper process that ends them, and the log that a failed start shows.
 
 pub mod mariadb;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod redis;
 

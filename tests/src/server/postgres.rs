@@ -13,7 +13,7 @@ use nix::unistd::{User, chown};
 use super::{Server, Shared, borrow, folder, prepare, words};
 use crate::port;
 
-const USER: &str = "postgres";
+pub(super) const USER: &str = "postgres";
 /// Where clients look for the socket when nobody tells them otherwise (Debian's and Fedora's build option).
 pub const STANDARD_SOCKETS: &str = "/var/run/postgresql";
 /// The port that IANA gave to PostgreSQL.
@@ -92,7 +92,7 @@ fn settings(port: u16, sockets: &Path) -> String {
     // Clients that connect and never log in are a test of their own: the server must not end them.
     format!(
         "port = {port}\nlisten_addresses = '127.0.0.1, ::1'\nunix_socket_directories = '{sockets}'\n\
-         max_connections = 200\nfsync = off\nsynchronous_commit = off\nautovacuum = off\nshared_buffers = 16MB\n\
+         max_connections = 300\nfsync = off\nsynchronous_commit = off\nautovacuum = off\nshared_buffers = 16MB\n\
          authentication_timeout = 600s\n"
     )
 }
@@ -130,7 +130,7 @@ fn binaries() -> Result<PathBuf> {
     versions.pop().map(|(_, path)| path).context("a version")
 }
 
-fn give_to_server(folder: &Path, mode: u32) -> Result<()> {
+pub(super) fn give_to_server(folder: &Path, mode: u32) -> Result<()> {
     let user = User::from_name(USER)?.context("there is no user postgres")?;
     chown(folder, Some(user.uid), Some(user.gid)).with_context(|| format!("chown {}", folder.display()))?;
     fs::set_permissions(folder, fs::Permissions::from_mode(mode))?;

@@ -23,6 +23,12 @@ impl Said {
         for line in lines {
             let socket = &line["socket"];
             let opener = u32::try_from(socket["opener"].as_u64().unwrap_or(0)).unwrap_or(0);
+            // Of a unix socket, whoever sent first counts as its opener, if anybody did.
+            let opener = if line["server"]["path"].is_null() {
+                opener
+            } else {
+                0
+            };
             let server = server(&line["server"]);
             let text = match line["event"].as_str() {
                 Some("open") => {
@@ -64,17 +70,14 @@ pub fn lines(worlds: &[World], said: &Said, settled: &BTreeSet<u64>) -> Vec<Mism
         for socket in &world.sockets {
             known.insert(socket.cookie);
             let got = said.of(socket);
-            if socket.out_of_sight {
-                continue;
-            }
             let wanted = if socket.is_unix() {
-                let wanted = unix_lines(socket, got, settled.contains(&socket.cookie));
-                if wanted == got { continue } else { wanted }
-            } else if socket.lines == got {
-                continue;
+                unix_lines(socket, got, settled.contains(&socket.cookie))
             } else {
                 socket.lines.clone()
             };
+            if wanted == got {
+                continue;
+            }
             mismatches.push(Mismatch {
                 program: world.index,
                 text: format!(
@@ -106,16 +109,14 @@ fn unix_lines(socket: &Socket, got: &[String], settled: bool) -> Vec<String> {
     let is_open = !socket.released;
     let mut wanted = Vec::new();
     for _ in 0..opened.max(usize::from(is_open || settled)) {
-        wanted.extend([open.clone(), close(Cause::Local)]);
+        wanted.extend([open.clone(), close(Cause::Unseen)]);
     }
     if is_open {
         wanted.pop();
     } else if let Some(last) = wanted.last_mut() {
-        let cause = socket.ended.unwrap_or(Cause::Local);
-        *last = close(cause);
-        let unsure = got.last().is_some_and(|said| *said == close(Cause::Local)) && cause == Cause::Peer;
-        if unsure && !settled {
-            *last = close(Cause::Local);
+        let seen = settled || got.last().is_some_and(|said| *said == close(Cause::Peer));
+        if socket.ended == Some(Cause::Peer) && seen {
+            *last = close(Cause::Peer);
         }
     }
     wanted
@@ -133,9 +134,7 @@ pub fn scan(worlds: &[World], lines: &[Value]) -> Vec<Mismatch> {
         for (index, socket) in world.sockets.iter().enumerate() {
             let wanted = socket.scan_line(holders.get(&index).map_or(&[], Vec::as_slice));
             let got = rows.get(&socket.cookie);
-            // See `Socket::scan_line`.
-            let undecidable = socket.wire == Wire::Over && socket.sent == 0;
-            if wanted.as_ref() != got && !(undecidable && got.is_none()) {
+            if wanted.as_ref() != got && !(socket.undecidable() && got.is_none()) {
                 mismatches.push(Mismatch {
                     program: world.index,
                     text: format!(
@@ -151,22 +150,21 @@ pub fn scan(worlds: &[World], lines: &[Value]) -> Vec<Mismatch> {
 }
 
 /// How many sockets a watch should count as open.
-pub fn open_sockets(worlds: &[World], said: &Said) -> usize {
+pub fn open_sockets(worlds: &[World]) -> usize {
     let sockets = worlds.iter().flat_map(|world| &world.sockets);
     sockets
-        .filter(|socket| {
-            if socket.out_of_sight {
-                return said.of(socket).last().is_some_and(|line| line.starts_with("open"));
-            }
-            !socket.released && socket.wire != Wire::Unconnected
-        })
+        .filter(|socket| !socket.released && socket.wire != Wire::Unconnected)
         .count()
 }
 
 fn row(line: &Value) -> String {
     use std::fmt::Write as _;
     let socket = &line["socket"];
-    let mut text = format!("{} to {}", socket["state"].as_str().unwrap_or("?"), server(&line["server"]));
+    let mut text = format!(
+        "{} to {}",
+        socket["state"].as_str().unwrap_or("?"),
+        server(&line["server"])
+    );
     if line["server"]["path"].is_null() {
         let _ = write!(
             text,

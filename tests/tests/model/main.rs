@@ -4,6 +4,7 @@
 //!
 //! Program `i` of a run is made from the seed `CONNLEAK_SEED + i`: so `CONNLEAK_SEED=(that) CONNLEAK_PROGRAMS=1` is that
 //! program alone, and `CONNLEAK_OPERATIONS` makes it shorter. A run that fails says which call shows the failure.
+//! `CONNLEAK_LISTINGS` is a folder to write all programs to.
 
 #![forbid(unsafe_code)]
 
@@ -48,8 +49,15 @@ fn root_random_programs_and_the_watch_agree_about_every_socket() -> Result<()> {
     let mut first = 0;
     while first < programs {
         let count = BATCH.min(programs - first);
-        let batch = Batch { first, count, seed, length };
-        let outcome = batch.run().with_context(|| format!("programs {first}.. of seed {seed}"))?;
+        let batch = Batch {
+            first,
+            count,
+            seed,
+            length,
+        };
+        let outcome = batch
+            .run()
+            .with_context(|| format!("programs {first}.. of seed {seed}"))?;
         operations += outcome.operations;
         wrong.extend(outcome.mismatches);
         first += count;
@@ -64,21 +72,35 @@ fn root_random_programs_and_the_watch_agree_about_every_socket() -> Result<()> {
             root::say(&format!("program {}: {}", mismatch.program, mismatch.text));
         }
         let alone = seed + first.program as u64;
-        bail!("{} mismatches; the first: {}", wrong.len(), shortest(alone, length)?);
+        bail!(
+            "{} mismatches; the first: {}",
+            wrong.len(),
+            shortest(alone, length)?
+        );
     }
     Ok(())
 }
 
 fn number(name: &str, default: u64) -> Result<u64> {
     match env::var(name) {
-        Ok(text) => text.parse().with_context(|| format!("{name} is not a number: {text}")),
+        Ok(text) => text
+            .parse()
+            .with_context(|| format!("{name} is not a number: {text}")),
         Err(_) => Ok(default),
     }
 }
 
 /// The failing program alone, and as short as a search by halves finds it.
 fn shortest(seed: u64, length: usize) -> Result<String> {
-    let run = |length| Batch { first: 0, count: 1, seed, length }.run();
+    let run = |length| {
+        Batch {
+            first: 0,
+            count: 1,
+            seed,
+            length,
+        }
+        .run()
+    };
     let mut known = run(length)?;
     if known.mismatches.is_empty() {
         return Ok(format!(
@@ -95,7 +117,11 @@ fn shortest(seed: u64, length: usize) -> Result<String> {
             (wrong, known) = (half, outcome);
         }
     }
-    let texts: Vec<&str> = known.mismatches.iter().map(|mismatch| mismatch.text.as_str()).collect();
+    let texts: Vec<&str> = known
+        .mismatches
+        .iter()
+        .map(|mismatch| mismatch.text.as_str())
+        .collect();
     Ok(format!(
         "CONNLEAK_SEED={seed} CONNLEAK_PROGRAMS=1 CONNLEAK_OPERATIONS={wrong}\n{}\n{}",
         known.listings.join("\n"),
@@ -183,7 +209,10 @@ impl Batch {
                         let seed = self.seed + index as u64;
                         let mut world = World::new(index, seed, &servers);
                         let ran = world.run(self.length).with_context(|| {
-                            format!("program {index} (seed {seed}) after\n{}", world.listing.join("\n"))
+                            format!(
+                                "program {index} (seed {seed}) after\n{}",
+                                world.listing.join("\n")
+                            )
                         });
                         drop(sender.send(ran.map(|()| world)));
                     }
@@ -232,7 +261,11 @@ impl Judge {
             ("opened", &summary["opened"], self.said.opened),
             ("closed", &summary["closed"], self.said.closed),
             ("failed", &summary["failed"], self.said.failed),
-            ("sockets", &summary["sockets"], compare::open_sockets(worlds, &self.said) + before),
+            (
+                "sockets",
+                &summary["sockets"],
+                compare::open_sockets(worlds) + before,
+            ),
             ("events lost", &summary["completeness"]["events_lost"], 0),
             (
                 "opened before attach",

@@ -100,12 +100,7 @@ impl World {
                 self.step_of_a_process(step, room)
             }
             Step::Connect if room => {
-                let kinds = [
-                    (5, Kind::V4),
-                    (3, Kind::V6),
-                    (2, Kind::Mapped),
-                    (2, Kind::Unix),
-                ];
+                let kinds = [(5, Kind::V4), (3, Kind::V6), (2, Kind::Mapped), (2, Kind::Unix)];
                 let kind = self.random.weighted(&kinds);
                 let actor = self.actor();
                 let mode = self.mode();
@@ -116,13 +111,23 @@ impl World {
                 let kind = self.random.pick(&[Kind::V4, Kind::V6, Kind::Mapped]);
                 let actor = self.actor();
                 let mode = self.mode();
-                self.connect((actor, None), mode, kind.unwrap_or(Kind::V4), self.servers.refusing)?;
+                self.connect(
+                    (actor, None),
+                    mode,
+                    kind.unwrap_or(Kind::V4),
+                    self.servers.refusing,
+                )?;
                 Ok(1)
             }
             Step::Pending if room => {
                 let kind = self.random.pick(&[Kind::V4, Kind::Mapped]);
                 let actor = self.actor();
-                self.connect((actor, None), "start", kind.unwrap_or(Kind::V4), self.servers.silent)?;
+                self.connect(
+                    (actor, None),
+                    "start",
+                    kind.unwrap_or(Kind::V4),
+                    self.servers.silent,
+                )?;
                 Ok(1)
             }
             Step::Take => {
@@ -210,7 +215,10 @@ impl World {
                 open(socket) && !(socket.is_unix() && (socket.end.is_none() || socket.deaf || socket.mute))
             }),
             Step::Receive => self.handle(|socket| {
-                let data = matches!(socket.wire, Wire::Established | Wire::PeerClosed | Wire::HalfClosed);
+                let data = matches!(
+                    socket.wire,
+                    Wire::Established | Wire::PeerClosed | Wire::HalfClosed
+                );
                 data && socket.unread > 0 && !socket.deaf
             }),
             Step::Shutdown => self.handle(open),
@@ -222,7 +230,11 @@ impl World {
             Step::Reconnect => {
                 let kind = self.socket_of(handle).kind;
                 let mode = self.mode();
-                let port = if self.random.chance(80) { self.servers.open } else { self.servers.refusing };
+                let port = if self.random.chance(80) {
+                    self.servers.open
+                } else {
+                    self.servers.refusing
+                };
                 self.connect((handle.0, Some(handle.1)), mode, kind, port)?;
             }
             Step::Disconnect => self.disconnect(handle)?,
@@ -280,7 +292,9 @@ impl World {
         let moves = self.random.chance(50);
         self.give(handle)?;
         // What only a message refers to is in no process: of a unix socket nobody can say then whether it is open.
-        let early = moves && !self.socket_of(handle).is_unix() && self.random.chance(50);
+        let socket = self.socket_of(handle);
+        let ended = matches!(socket.wire, Wire::HalfClosed | Wire::Over);
+        let early = moves && !socket.is_unix() && !ended && self.random.chance(50);
         if early {
             self.close(handle, "close")?;
         }
@@ -307,7 +321,10 @@ impl World {
 
     fn socket(&mut self, wanted: impl Fn(&Socket) -> bool) -> Option<usize> {
         let all = self.sockets.iter().enumerate();
-        let fitting: Vec<usize> = all.filter(|(_, socket)| wanted(socket)).map(|(index, _)| index).collect();
+        let fitting: Vec<usize> = all
+            .filter(|(_, socket)| wanted(socket))
+            .map(|(index, _)| index)
+            .collect();
         self.random.pick(&fitting)
     }
 }

@@ -3,7 +3,10 @@
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
-    os::{fd::{AsRawFd as _, OwnedFd}, unix::net::UnixListener},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::net::UnixListener,
+    },
     path::PathBuf,
     thread,
     time::{Duration, Instant},
@@ -12,8 +15,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use connleak_tests::{port, wait};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, bind, listen, setsockopt, socket,
-    sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, bind, listen,
+    setsockopt, socket, sockopt,
 };
 use tempfile::TempDir;
 
@@ -75,7 +78,10 @@ impl Servers {
                 flags.extend(["--server".to_owned(), server]);
             }
         }
-        flags.extend(["--server".to_owned(), format!("{}=postgresql", self.path.display())]);
+        flags.extend([
+            "--server".to_owned(),
+            format!("{}=postgresql", self.path.display()),
+        ]);
         flags
     }
 

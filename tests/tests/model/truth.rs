@@ -7,7 +7,8 @@
 //! * `peer`: the server's FIN was first: an idle time-out, a restart, a fail-over. That the application then writes, and gets
 //!   a reset because nobody is left to read it, or that it aborts, is a consequence.
 //! * `reset`: the server's RST was first.
-//! * `unseen`: never, as long as the agent has lost nothing.
+//! * `unseen`: a snapshot no longer found it. Of unix sockets, whose end no tracepoint tells, that is all there is to say unless
+//!   a snapshot saw before that the server had closed. Of TCP sockets, never, as long as the agent has lost nothing.
 //!
 //! The line is due when the connection is over *and* no descriptor is left: until then the socket is held.
 
@@ -67,6 +68,7 @@ pub enum Cause {
     Local,
     Peer,
     Reset,
+    Unseen,
 }
 
 impl Cause {
@@ -75,6 +77,7 @@ impl Cause {
             Self::Local => "local",
             Self::Peer => "peer",
             Self::Reset => "reset",
+            Self::Unseen => "unseen",
         }
     }
 }
@@ -107,6 +110,10 @@ impl End {
 }
 
 /// A socket's whole history.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, as in the kernel"
+)]
 pub struct Socket {
     pub cookie: u64,
     pub kind: Kind,
@@ -129,8 +136,6 @@ pub struct Socket {
     pub unread: usize,
     pub sent: usize,
     pub received: usize,
-    /// The connection had ended while its only descriptor was in a message that nobody had received: see `World::settle`.
-    pub out_of_sight: bool,
     /// No descriptor is left, anywhere.
     pub released: bool,
     /// The server's end, until it is closed.
@@ -158,7 +163,6 @@ impl Socket {
             unread: 0,
             sent: 0,
             received: 0,
-            out_of_sight: false,
             released: false,
             end: None,
             end_is_mute: false,
@@ -224,7 +228,8 @@ impl Socket {
             Wire::Pending => self.failed(),
             _ => {
                 let cause = self.ended.unwrap_or(Cause::Local);
-                self.lines.push(close_line(cause.name(), self.opener, &self.server));
+                self.lines
+                    .push(close_line(cause.name(), self.opener, &self.server));
                 self.ended = Some(cause);
             }
         }
@@ -234,20 +239,25 @@ impl Socket {
         self.kind == Kind::Unix
     }
 
+    /// A single look can't tell a connection that is over from one that was refused, if it carried nothing.
+    pub fn undecidable(&self) -> bool {
+        self.wire == Wire::Over && self.sent == 0 && self.received == 0
+    }
+
     /// What a scan says of a socket with these holders. `None`: nothing.
     pub fn scan_line(&self, holders: &[(u32, i32)]) -> Option<String> {
         if self.released || holders.is_empty() || self.wire == Wire::Unconnected {
-            return None;
-        }
-        // A single look can't tell a connection that was reset from one that was refused, if it carried nothing.
-        if self.wire == Wire::Over && self.sent == 0 {
             return None;
         }
         let mut line = format!("{} to {}", self.wire.name(), self.server);
         if !self.is_unix() {
             // The kernel takes the port back when a connection is over.
             let port = if self.wire == Wire::Over { 0 } else { self.port };
-            let _ = write!(line, " from {port}, {} sent, {} received", self.sent, self.received);
+            let _ = write!(
+                line,
+                " from {port}, {} sent, {} received",
+                self.sent, self.received
+            );
         }
         for (pid, fd) in holders {
             let _ = write!(line, ", {pid}/{fd}");

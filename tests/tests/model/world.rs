@@ -99,9 +99,8 @@ struct Flight {
 
 /// See the module's head.
 pub struct World {
-    /// Which program this is, and what makes it again.
+    /// Which program of the run this is.
     pub index: usize,
-    pub seed: u64,
     pub random: Random,
     pub servers: Arc<Servers>,
     pub actors: Vec<Actor>,
@@ -120,7 +119,6 @@ impl World {
     pub fn new(index: usize, seed: u64, servers: &Arc<Servers>) -> Self {
         Self {
             index,
-            seed,
             random: Random::new(seed),
             servers: Arc::clone(servers),
             actors: Vec::new(),
@@ -177,7 +175,13 @@ impl World {
     }
 
     /// Connects a new socket, or one that has none.
-    pub fn connect(&mut self, (actor, fd): (usize, Option<i32>), mode: &str, kind: Kind, port: u16) -> Result<()> {
+    pub fn connect(
+        &mut self,
+        (actor, fd): (usize, Option<i32>),
+        mode: &str,
+        kind: Kind,
+        port: u16,
+    ) -> Result<()> {
         let (address, name) = self.servers.address(kind, port);
         let cloexec = self.random.chance(50);
         let command = match fd {
@@ -193,7 +197,9 @@ impl World {
         let (new_fd, cookie, local): (i32, u64, u16) = (new_fd.parse()?, cookie.parse()?, local.parse()?);
         if fd.is_none() {
             self.sockets.push(Socket::new(cookie, kind));
-            self.actors[actor].fds.insert(new_fd, (self.sockets.len() - 1, cloexec));
+            self.actors[actor]
+                .fds
+                .insert(new_fd, (self.sockets.len() - 1, cloexec));
         }
         let servers = Arc::clone(&self.servers);
         let socket = self.socket_mut((actor, new_fd));
@@ -295,14 +301,18 @@ impl World {
     ///
     /// A connection that has ended and that no process holds is over, says the agent; only a message that nobody has
     /// received yet could still hold it. Nothing in the kernel tells these two apart, and no application leaves the
-    /// descriptor of a dead connection in a message for seconds. So nothing is asked about such a socket any more.
+    /// descriptor of a dead connection in a message for seconds. So such a message is dropped here.
     fn settle(&mut self) -> Result<()> {
-        let mut held: BTreeSet<usize> = self.actors.iter().flat_map(|actor| actor.fds.values().map(|(socket, _)| *socket)).collect();
-        for flight in &self.flights {
-            if held.insert(flight.socket) && !matches!(self.sockets[flight.socket].wire, Wire::Established | Wire::PeerClosed) {
-                self.sockets[flight.socket].out_of_sight = true;
-            }
-        }
+        let actors = self.actors.iter();
+        let mut held: BTreeSet<usize> = actors
+            .flat_map(|actor| actor.fds.values().map(|(socket, _)| *socket))
+            .collect();
+        let sockets = &self.sockets;
+        self.flights.retain(|flight| {
+            let ended = matches!(sockets[flight.socket].wire, Wire::HalfClosed | Wire::Over);
+            held.contains(&flight.socket) || !ended
+        });
+        held.extend(self.flights.iter().map(|flight| flight.socket));
         let mut waits = Vec::new();
         for index in 0..self.sockets.len() {
             if !held.contains(&index) && !self.sockets[index].released {
@@ -322,7 +332,9 @@ impl World {
 
     pub fn close_range(&mut self, (actor, first): Handle, last: i32) -> Result<()> {
         self.ask((actor, first), "close_range", &last.to_string())?;
-        self.actors[actor].fds.retain(|fd, _| !(first..=last).contains(fd));
+        self.actors[actor]
+            .fds
+            .retain(|fd, _| !(first..=last).contains(fd));
         self.settle()
     }
 
@@ -356,7 +368,11 @@ impl World {
 
     pub fn shutdown(&mut self, handle: Handle, how: &str) -> Result<()> {
         self.ask(handle, "shutdown", how)?;
-        let waits = if how == "rd" { Vec::new() } else { self.must_hear(self.index_of(handle)) };
+        let waits = if how == "rd" {
+            Vec::new()
+        } else {
+            self.must_hear(self.index_of(handle))
+        };
         let socket = self.socket_mut(handle);
         if how != "wr" {
             socket.deaf = true;
@@ -449,7 +465,10 @@ impl World {
     /// The message is never received.
     pub fn drop_flight(&mut self, flight: usize) -> Result<()> {
         let flight = self.flights.swap_remove(flight);
-        self.note(format!("drop what was given of {}", self.sockets[flight.socket].cookie));
+        self.note(format!(
+            "drop what was given of {}",
+            self.sockets[flight.socket].cookie
+        ));
         drop(flight.channel);
         self.settle()
     }

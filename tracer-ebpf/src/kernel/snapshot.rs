@@ -121,7 +121,8 @@ fn visit_tcp(
         let written: u32 = member(sk, offset!(tcp_write_seq))?;
         row.unacknowledged = written.wrapping_sub(member(sk, offset!(tcp_snd_una))?);
         let arrived: u32 = member(sk, offset!(tcp_rcv_nxt))?;
-        row.unread = arrived.wrapping_sub(member(sk, offset!(tcp_copied_seq))?);
+        let unread = arrived.wrapping_sub(member(sk, offset!(tcp_copied_seq))?);
+        row.unread = unread.saturating_sub(socket::fin(sk)?);
         row.inode = inode(owner)?;
         row.cookie = access::identity(sk)?;
     }

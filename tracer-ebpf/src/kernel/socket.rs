@@ -47,14 +47,25 @@ pub(crate) fn netns(sk: *const u8) -> Result<u32, Skip> {
     member(net, offset!(net_inum))
 }
 
-/// Payload bytes (sent without retransmissions, received).
+/// `SOCK_DONE` of `enum sock_flags` in `include/net/sock.h`: the server's FIN has arrived.
+const DONE: u64 = 1 << 1;
+
+/// 1 when the server's FIN has arrived: the kernel counts it among the received bytes (`tcp_rcv_nxt_update`).
+#[inline(always)]
+pub(crate) fn fin(sk: *const u8) -> Result<u32, Skip> {
+    let flags: u64 = member(sk, offset!(skc_flags))?;
+    Ok(u32::from(flags & DONE != 0))
+}
+
+/// Payload bytes (sent without retransmissions, received without the FIN).
 #[inline(always)]
 pub(crate) fn bytes(sk: *const u8) -> Result<(u64, u64), Skip> {
     let sent: u64 = member(sk, offset!(tcp_bytes_sent))?;
     let again: u64 = optional(sk, offset!(tcp_bytes_retrans))?;
+    let received: u64 = member(sk, offset!(tcp_bytes_received))?;
     Ok((
         sent.saturating_sub(again),
-        member(sk, offset!(tcp_bytes_received))?,
+        received.saturating_sub(u64::from(fin(sk)?)),
     ))
 }
 

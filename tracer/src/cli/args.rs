@@ -9,6 +9,7 @@ use super::UsageError;
 use crate::{
     agent::ProcessFilter,
     event::Nanos,
+    ledger::Ledger,
     output::duration,
     owner, probes,
     server::{Databases, Flags, PortRule, ServerRule, System},
@@ -40,6 +41,9 @@ pub struct Filter {
     /// Every outgoing TCP connection, whatever its port
     #[arg(long)]
     pub all_ports: bool,
+    /// Most connections that are followed at once; the summary counts those beyond
+    #[arg(long, value_name = "N", default_value_t = Ledger::LIMIT)]
+    pub max_connections: usize,
 }
 
 impl Filter {

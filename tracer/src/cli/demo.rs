@@ -26,6 +26,7 @@ use super::{
 use crate::{
     agent::{Agent, ProcessFilter},
     event::SECOND,
+    ledger::Ledger,
     output::sink::Reader,
     probes::Options,
     server::{Databases, Flags},
@@ -61,7 +62,13 @@ pub fn run(args: &Args) -> Result<u8> {
     };
     // Attached first, so that the whole leak is seen.
     let databases = Databases::build(&flags)?;
-    let agent = Agent::attach(&databases, ProcessFilter::default(), policy, Options::default())?;
+    let agent = Agent::attach(
+        &databases,
+        ProcessFilter::default(),
+        policy,
+        Options::default(),
+        Ledger::LIMIT,
+    )?;
     let mut client = child(&["demo-client", &port.to_string()], "demo-client")?;
     report.text(&format!(
         "A client (pid {}) opens a connection to 127.0.0.1:{port} five times a second, sends one query on it, \

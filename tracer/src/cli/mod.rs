@@ -3,6 +3,7 @@
 mod args;
 mod demo;
 mod doctor;
+mod replay;
 mod report;
 mod scan;
 mod watch;
@@ -39,6 +40,8 @@ enum Command {
     Scan(scan::Args),
     /// Follow connections as they open and close, and tell leaks as they show
     Watch(watch::Args),
+    /// Judge a journal again, anywhere, without root
+    Replay(replay::Args),
     /// Show a real finding: a built-in leaking client and server on loopback, ten seconds, no database needed
     Demo(demo::Args),
     /// What this kernel and these privileges allow, line by line
@@ -93,6 +96,7 @@ fn run(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Scan(args) => scan::run(&args, diagnostics),
         Command::Watch(args) => watch::run(&args, diagnostics),
+        Command::Replay(args) => replay::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Doctor => doctor::run(),
         Command::DemoServer => demo::server(),

@@ -8,14 +8,16 @@ use nix::sys::resource::{UsageWho, getrusage};
 use super::args::Format;
 use crate::{
     agent::Agent,
-    event::Nanos,
-    ledger::{Connection, GroupKey, Ledger, Outcome},
+    case::Case,
+    event::{Loss, Nanos},
+    ledger::{Connection, GroupKey, Outcome},
     output::{
         json::{Line, Stamps, Summary},
         sink::{self, LogFile, Reader},
         text,
     },
-    owner::{Owners, Process},
+    owner::Process,
+    probes,
     verdict::{
         Finding,
         track::{News, Resolution, Status},
@@ -26,6 +28,8 @@ use crate::{
 pub struct Report {
     format: Format,
     log: Option<LogFile>,
+    /// Losses told so far.
+    told_lost: BTreeMap<Loss, u64>,
     /// There is history to sum up.
     watching: bool,
     /// Nobody reads standard output any more.
@@ -42,6 +46,7 @@ impl Report {
             format,
             log: log.map(LogFile::open).transpose()?,
             watching,
+            told_lost: BTreeMap::new(),
             reader: Reader::Present,
         })
     }
@@ -82,10 +87,9 @@ impl Report {
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn finding(&mut self, agent: &mut Agent, finding: &Finding, next: &str) -> Result<()> {
-        let (at, stamps) = (agent.now(), agent.stamps);
-        let process = agent.owners.describe(finding.process);
-        self.tell(stamps, at, finding, Status::New, &process, Some(next))?;
+    pub fn finding(&mut self, case: &mut Case, finding: &Finding, next: &str) -> Result<()> {
+        let process = named(case, finding);
+        self.tell(case, finding, Status::New, &process, Some(next))?;
         self.text(&format!("{}\n", text::finding(finding, &process, Some(next))))
     }
 
@@ -93,26 +97,25 @@ impl Report {
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn news(&mut self, agent: &mut Agent, news: &News) -> Result<()> {
-        let (at, stamps) = (agent.now(), agent.stamps);
+    pub fn news(&mut self, case: &mut Case, news: &News) -> Result<()> {
         match news {
             News::Finding(finding, status) => {
-                let process = agent.owners.describe(finding.process);
-                self.tell(stamps, at, finding, *status, &process, None)?;
-                let time = stamps.rfc3339(at);
+                let process = named(case, finding);
+                self.tell(case, finding, *status, &process, None)?;
+                let time = case.stamps.rfc3339(case.at);
                 if *status == Status::New {
                     self.text(&format!("{time}\n{}\n", text::finding(finding, &process, None)))
                 } else {
                     self.text(&text::update(finding, &process, &time))
                 }
             }
-            News::Resolved(finding, resolution) => self.resolved(agent, finding, *resolution),
+            News::Resolved(finding, resolution) => self.resolved(case, finding, *resolution),
         }
     }
 
-    fn resolved(&mut self, agent: &mut Agent, finding: &Finding, resolution: Resolution) -> Result<()> {
-        let (at, stamps) = (agent.now(), agent.stamps);
-        let process = agent.owners.describe(finding.process);
+    fn resolved(&mut self, case: &mut Case, finding: &Finding, resolution: Resolution) -> Result<()> {
+        let (at, stamps) = (case.at, case.stamps);
+        let process = case.owners.describe(finding.process);
         let message = text::retraction(finding, &process, resolution);
         self.line(&Line::resolved(
             stamps, at, finding, resolution, &process, message,
@@ -127,8 +130,7 @@ impl Report {
 
     fn tell(
         &mut self,
-        stamps: Stamps,
-        at: Nanos,
+        case: &Case,
         finding: &Finding,
         status: Status,
         process: &Process,
@@ -137,7 +139,13 @@ impl Report {
         let message = text::headline(finding, process);
         let next = next.map(ToOwned::to_owned);
         self.line(&Line::finding(
-            stamps, at, finding, status, process, message, next,
+            case.stamps,
+            case.at,
+            finding,
+            status,
+            process,
+            message,
+            next,
         ))
     }
 
@@ -145,11 +153,11 @@ impl Report {
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn socket(&mut self, agent: &mut Agent, connection: &Connection) -> Result<()> {
-        let process = Agent::process_of(&mut agent.owners, connection);
+    pub fn socket(&mut self, case: &mut Case, connection: &Connection) -> Result<()> {
+        let process = case.process_of(connection);
         self.line(&Line::socket(
-            agent.stamps,
-            agent.now(),
+            case.stamps,
+            case.at,
             "socket",
             connection,
             None,
@@ -161,41 +169,55 @@ impl Report {
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn outcome(
-        &mut self,
-        stamps: Stamps,
-        owners: &mut Owners,
-        ledger: &Ledger,
-        outcome: &Outcome,
-    ) -> Result<()> {
-        let (event, connection, cause) = match outcome {
+    pub fn outcome(&mut self, case: &mut Case, outcome: &Outcome) -> Result<()> {
+        let (event, connection, closed_by) = match outcome {
             Outcome::Quiet => return Ok(()),
-            Outcome::Opened(cookie) => match ledger.connection(*cookie) {
-                Some(connection) => ("open", connection, None),
+            Outcome::Opened(cookie) => match case.ledger.connection(*cookie) {
+                Some(opened) => ("open", opened.clone(), None),
                 None => return Ok(()),
             },
-            Outcome::Failed(connection) => ("failed", &**connection, None),
-            Outcome::Closed(connection, cause) => ("close", &**connection, Some(*cause)),
+            Outcome::Failed(failed) => ("failed", Connection::clone(failed), None),
+            Outcome::Closed(closed, by) => ("close", Connection::clone(closed), Some(*by)),
         };
         let at = connection.changed_at;
-        let process = Agent::process_of(owners, connection);
-        self.line(&Line::socket(stamps, at, event, connection, cause, &process))?;
-        let how = cause
-            .map(|cause| format!(", closed by {}", cause.name()))
+        let process = case.process_of(&connection);
+        self.line(&Line::socket(
+            case.stamps,
+            at,
+            event,
+            &connection,
+            closed_by,
+            &process,
+        ))?;
+        let how = closed_by
+            .map(|by| format!(", closed by {}", by.name()))
             .unwrap_or_default();
         self.text(&format!(
             "{} {event:<6} {} -> {}{how}\n",
-            stamps.rfc3339(at),
+            case.stamps.rfc3339(at),
             text::name(&process),
             text::server(&connection.server)
         ))
     }
 
-    /// Events were lost.
+    /// Tells losses that were not told yet.
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn lost(&mut self, stamps: Stamps, at: Nanos, cause: &'static str, events: u64) -> Result<()> {
+    pub fn losses(&mut self, case: &Case) -> Result<()> {
+        let at = case.ledger.lost_at().unwrap_or(case.at);
+        for (&cause, &total) in &case.ledger.totals().lost {
+            let told = self.told_lost.entry(cause).or_default();
+            let events = total - *told;
+            *told = total;
+            if events > 0 {
+                self.lost(case.stamps, at, cause.name(), events)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, stamps: Stamps, at: Nanos, cause: &'static str, events: u64) -> Result<()> {
         let message = format!("{events} events were lost ({cause}); a new snapshot restores the truth");
         self.text(&format!("{} lost   {message}\n", stamps.rfc3339(at)))?;
         self.line(&Line::lost(stamps, at, cause, events, message))
@@ -205,15 +227,15 @@ impl Report {
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn summary(&mut self, agent: &Agent, findings: usize) -> Result<()> {
-        let totals = agent.ledger.totals();
+    pub fn summary(&mut self, case: &Case, findings: usize, cost: &Cost) -> Result<()> {
+        let totals = case.ledger.totals();
         let summary = Summary {
             totals,
-            sockets: agent.ledger.connections().count(),
+            sockets: case.ledger.connections().count(),
             findings,
-            costs: agent.probes.costs(),
-            agent_cpu_s: cpu_seconds(),
-            rss_bytes: resident_bytes(),
+            costs: cost.programs.clone(),
+            agent_cpu_s: cost.cpu_s,
+            rss_bytes: cost.rss_bytes,
         };
         let message = format!(
             "{} open and {} standing; {} opened, {} closed and {} failed since connleak attached; {}",
@@ -222,27 +244,52 @@ impl Report {
             totals.opened,
             totals.closed,
             totals.failed,
-            match totals.events_lost() {
-                0 => "no event was lost".to_owned(),
-                lost => format!("{lost} events were lost, so that counts may be too low"),
+            match (totals.events_lost(), totals.untracked) {
+                (0, 0) => "no event was lost".to_owned(),
+                (lost, 0) => format!("{lost} events were lost, so that counts may be too low"),
+                (_, left_out) => format!("{left_out} were beyond --max-connections and left out"),
             }
         );
         if self.watching {
             self.text(&format!("{message}\n"))?;
         }
-        self.line(&Line::summary(
-            agent.stamps,
-            agent.now(),
-            &summary,
-            message.clone(),
-        ))
+        self.line(&Line::summary(case.stamps, case.at, &summary, message))
     }
+}
+
+/// What a run has cost: nothing, when it is a replay.
+#[derive(Debug, Default)]
+pub struct Cost {
+    /// The kernel programs.
+    pub programs: Vec<probes::Cost>,
+    /// Processor seconds.
+    pub cpu_s: f64,
+    /// Resident bytes.
+    pub rss_bytes: u64,
+}
+
+impl Cost {
+    /// Of this process, up to now.
+    #[must_use]
+    pub fn of(agent: &Agent) -> Self {
+        Self {
+            programs: agent.probes.costs(),
+            cpu_s: cpu_seconds(),
+            rss_bytes: resident_bytes(),
+        }
+    }
+}
+
+/// The process of a finding, as it is now: it may have been seen first between fork and exec.
+fn named(case: &mut Case, finding: &Finding) -> Arc<Process> {
+    case.owners.refresh(finding.process);
+    case.owners.describe(finding.process)
 }
 
 /// Rows of the overview, largest first.
 #[must_use]
-pub fn overview(agent: &mut Agent, findings: &[Finding]) -> Vec<text::GroupRow> {
-    let (now, idle) = (agent.now(), agent.policy.idle);
+pub fn overview(case: &mut Case, findings: &[Finding]) -> Vec<text::GroupRow> {
+    let (now, idle) = (case.at, case.policy.idle);
     let verdicts: BTreeMap<GroupKey, String> =
         findings.iter().fold(BTreeMap::new(), |mut verdicts, finding| {
             let key = GroupKey {
@@ -256,7 +303,7 @@ pub fn overview(agent: &mut Agent, findings: &[Finding]) -> Vec<text::GroupRow> 
                 .or_insert(word);
             verdicts
         });
-    let Agent { ledger, owners, .. } = agent;
+    let Case { ledger, owners, .. } = case;
     let mut rows: Vec<text::GroupRow> = ledger
         .groups()
         .filter(|(_, _, connections)| !connections.is_empty())

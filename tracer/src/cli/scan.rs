@@ -13,7 +13,7 @@ use super::{
     FOUND, OK,
     args::{self, Backend, Filter, Format, PolicyArgs},
     need_privileges,
-    report::{self, Report},
+    report::{self, Cost, Report},
 };
 use crate::{
     agent::Agent,
@@ -52,19 +52,25 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
         ring_bytes: 1 << 20,
         ..Options::default()
     };
-    let mut agent = Agent::attach(&databases, processes, policy, options)?;
+    let mut agent = Agent::attach(
+        &databases,
+        processes,
+        policy,
+        options,
+        args.filter.max_connections,
+    )?;
     let mut report = Report::new(args.output, None, false)?;
 
-    let mut quiet = |_: &mut _, _: &_, _| {};
+    let mut quiet = |_: &mut _, _: &_| Ok(());
     agent.refresh(&mut quiet)?;
-    let mut findings = agent.judge();
+    let mut findings = agent.judge()?;
     if findings
         .iter()
         .any(|finding| matches!(finding.kind, Kind::Leak | Kind::CloseWait))
     {
         thread::sleep(SECOND_LOOK);
         agent.refresh(&mut quiet)?;
-        findings = agent.judge();
+        findings = agent.judge()?;
     }
     say(&mut agent, &mut report, &findings)?;
     let least = args.policy.min_confidence.into();
@@ -76,7 +82,8 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
 }
 
 fn say(agent: &mut Agent, report: &mut Report, findings: &[Finding]) -> Result<()> {
-    let mut connections: Vec<Connection> = agent.ledger.connections().cloned().collect();
+    let case = &mut agent.case;
+    let mut connections: Vec<Connection> = case.ledger.connections().cloned().collect();
     connections.sort_by_key(|connection| {
         (
             connection.process(),
@@ -85,13 +92,12 @@ fn say(agent: &mut Agent, report: &mut Report, findings: &[Finding]) -> Result<(
         )
     });
     for connection in &connections {
-        report.socket(agent, connection)?;
+        report.socket(case, connection)?;
     }
     for finding in findings {
-        let next = next_command(finding);
-        report.finding(agent, finding, &next)?;
+        report.finding(case, finding, &next_command(finding))?;
     }
-    let rows = report::overview(agent, findings);
+    let rows = report::overview(case, findings);
     if findings.is_empty() {
         let mut processes: Vec<u32> = rows.iter().map(|row| row.process.id.pid).collect();
         processes.sort_unstable();
@@ -99,9 +105,9 @@ fn say(agent: &mut Agent, report: &mut Report, findings: &[Finding]) -> Result<(
         report.text(&text::nothing_found(connections.len(), processes.len()))?;
     }
     if !rows.is_empty() {
-        report.text(&text::overview(&rows, agent.policy.idle))?;
+        report.text(&text::overview(&rows, case.policy.idle))?;
     }
-    report.summary(agent, findings.len())
+    report.summary(&agent.case, findings.len(), &Cost::of(agent))
 }
 
 /// The command that tells more than a single look can.

@@ -13,15 +13,15 @@ use super::{
     FOUND, OK,
     args::{Backend, Filter, Format, PolicyArgs},
     need_privileges,
-    report::{self, Report},
+    report::{self, Cost, Report},
 };
 use crate::{
-    agent::Agent,
-    event::Loss,
-    ledger::Outcome,
+    agent::{Agent, Tell},
+    case::Case,
+    journal,
     output::{duration, sink::Reader, text},
     probes::Options,
-    verdict::{Finding, Policy, track::Tracker},
+    verdict::{Finding, Policy},
 };
 
 /// How often the ring buffer is read. Nobody waits for it: the programs wake nobody unless much is waiting.
@@ -52,6 +52,9 @@ pub struct Args {
     /// Append JSON Lines to this file; opened anew on SIGHUP
     #[arg(long, value_name = "FILE")]
     log_file: Option<PathBuf>,
+    /// Write down what happens, to be judged again by 'connleak replay'; a new file
+    #[arg(short, long, value_name = "FILE")]
+    journal: Option<PathBuf>,
     /// Size of the kernel's event buffer in KiB (a power of two); a larger one rides out longer stalls
     #[arg(long, value_name = "KIB", default_value_t = Options::default().ring_bytes / 1024, value_parser = ring_kib)]
     ring_kib: u32,
@@ -79,13 +82,28 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
         measure: true,
         ring_bytes: args.ring_kib * 1024,
     };
-    let agent = Agent::attach(&databases, processes, policy, options)?;
+    let mut agent = Agent::attach(
+        &databases,
+        processes,
+        policy,
+        options,
+        args.filter.max_connections,
+    )?;
+    if let Some(path) = &args.journal {
+        agent.record(journal::Writer::create(path)?, args.filter.max_connections)?;
+    }
     let mut watch = Watch::new(agent, args.events);
     runtime()?.block_on(watch.run(&mut report, args.run_for, |_| false))?;
     watch.end(&mut report)?;
     let least = args.policy.min_confidence.into();
     Ok(
-        if watch.tracker.active().any(|finding| finding.confidence >= least) {
+        if watch
+            .agent
+            .case
+            .tracker
+            .active()
+            .any(|finding| finding.confidence >= least)
+        {
             FOUND
         } else {
             OK
@@ -101,22 +119,25 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
         .context("can't start the event loop")
 }
 
+/// The overview at the end of a watch or a replay, and its summary.
+pub fn end(case: &mut Case, report: &mut Report, cost: &Cost) -> Result<()> {
+    let findings: Vec<Finding> = case.tracker.active().cloned().collect();
+    let rows = report::overview(case, &findings);
+    if !rows.is_empty() {
+        report.text(&format!("\n{}", text::overview(&rows, case.policy.idle)))?;
+    }
+    report.summary(case, findings.len(), cost)
+}
+
 /// A watch in progress.
 pub struct Watch {
     agent: Agent,
-    tracker: Tracker,
     events: bool,
-    told_lost: std::collections::BTreeMap<Loss, u64>,
 }
 
 impl Watch {
     pub fn new(agent: Agent, events: bool) -> Self {
-        Self {
-            agent,
-            tracker: Tracker::default(),
-            events,
-            told_lost: std::collections::BTreeMap::new(),
-        }
+        Self { agent, events }
     }
 
     /// Runs until a signal, the time is up, nobody reads, or `enough` of a finding.
@@ -134,7 +155,7 @@ impl Watch {
         let ring = self.agent.probes.waker()?;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut refresh = interval(refresh_period(&self.agent.policy));
+        let mut refresh = interval(refresh_period(&self.agent.case.policy));
         refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = run_for.map(|time| Instant::now() + time);
         loop {
@@ -151,7 +172,7 @@ impl Watch {
                     self.drain(report)?;
                 }
             }
-            if report.reader == Reader::Gone || self.tracker.active().any(&enough) {
+            if report.reader == Reader::Gone || self.agent.case.tracker.active().any(&enough) {
                 break;
             }
         }
@@ -160,23 +181,19 @@ impl Watch {
 
     /// Whether anything holds now.
     pub fn found(&self) -> bool {
-        self.tracker.active().next().is_some()
+        self.agent.case.tracker.active().next().is_some()
     }
 
     /// The last look, and the summary.
     pub fn end(&mut self, report: &mut Report) -> Result<()> {
         self.refresh(report)?;
-        let findings: Vec<Finding> = self.tracker.active().cloned().collect();
-        let rows = report::overview(&mut self.agent, &findings);
-        if !rows.is_empty() {
-            report.text(&format!("\n{}", text::overview(&rows, self.agent.policy.idle)))?;
-        }
-        report.summary(&self.agent, findings.len())
+        let cost = Cost::of(&self.agent);
+        end(&mut self.agent.case, report, &cost)
     }
 
     fn drain(&mut self, report: &mut Report) -> Result<()> {
         self.feed(report, Agent::drain)?;
-        if self.agent.ledger.unsettled() {
+        if self.agent.case.ledger.unsettled() {
             self.refresh(report)?;
         }
         Ok(())
@@ -184,46 +201,31 @@ impl Watch {
 
     fn refresh(&mut self, report: &mut Report) -> Result<()> {
         self.feed(report, Agent::refresh)?;
-        let findings = self.agent.judge();
-        for news in self.tracker.step(&self.agent.ledger, self.agent.now(), findings) {
-            report.news(&mut self.agent, &news)?;
+        for news in self.agent.news()? {
+            report.news(&mut self.agent.case, &news)?;
         }
-        Ok(())
+        self.agent.write_processes()
     }
 
     fn feed(
         &mut self,
         report: &mut Report,
-        step: impl FnOnce(
-            &mut Agent,
-            &mut dyn FnMut(&mut crate::owner::Owners, &crate::ledger::Ledger, Outcome),
-        ) -> Result<()>,
+        step: impl FnOnce(&mut Agent, Tell<'_>) -> Result<()>,
     ) -> Result<()> {
-        let (events, stamps) = (self.events, self.agent.stamps);
-        let mut failure = None;
-        let report_ref = &mut *report;
-        step(&mut self.agent, &mut |owners, ledger, outcome| {
-            if !events || failure.is_some() {
-                return;
+        let events = self.events;
+        step(&mut self.agent, &mut |case, outcome| {
+            if events {
+                report.outcome(case, outcome)
+            } else {
+                Ok(())
             }
-            failure = report_ref.outcome(stamps, owners, ledger, &outcome).err();
         })?;
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-        for (&cause, &total) in &self.agent.ledger.totals().lost.clone() {
-            let told = self.told_lost.entry(cause).or_default();
-            if total > *told {
-                report.lost(stamps, self.agent.now(), cause.name(), total - *told)?;
-                *told = total;
-            }
-        }
-        Ok(())
+        report.losses(&self.agent.case)
     }
 
     /// One line on standard error, so that whoever started this knows that from now on nothing is missed.
     fn announce(&self) {
-        let sockets = self.agent.ledger.connections().count();
+        let sockets = self.agent.case.ledger.connections().count();
         let mut err = anstream::stderr();
         let _ = writeln!(
             err,

@@ -71,6 +71,8 @@ pub struct Totals {
     pub failed: u64,
     /// Sockets that were open already when the first snapshot was taken, and whose opening was not seen.
     pub opened_before_attach: u64,
+    /// Connections that were not taken in, because the ledger was full.
+    pub untracked: u64,
     /// Events lost, by cause.
     pub lost: BTreeMap<Loss, u64>,
 }
@@ -84,8 +86,10 @@ impl Totals {
 }
 
 /// See the module's head.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ledger {
+    /// Most connections that are kept at once.
+    limit: usize,
     connections: HashMap<Cookie, Connection>,
     groups: BTreeMap<GroupKey, Group>,
     totals: Totals,
@@ -98,7 +102,33 @@ pub struct Ledger {
     lost_at: Option<Nanos>,
 }
 
+impl Default for Ledger {
+    fn default() -> Self {
+        Self::bounded(Self::LIMIT)
+    }
+}
+
 impl Ledger {
+    /// Default of `--max-connections`: some 40 MiB at most, and more than any host has had in an incident that
+    /// we know of.
+    pub const LIMIT: usize = 100_000;
+
+    /// A ledger that keeps at most this many connections at once; those beyond are counted and otherwise
+    /// left alone, until others have ended and a snapshot finds them.
+    #[must_use]
+    pub fn bounded(limit: usize) -> Self {
+        Self {
+            limit,
+            connections: HashMap::new(),
+            groups: BTreeMap::new(),
+            totals: Totals::default(),
+            early: Early::default(),
+            attached_at: None,
+            unsettled: false,
+            lost_at: None,
+        }
+    }
+
     /// Folds one event. What became of connections is handed to `tell`, in order.
     pub fn apply(&mut self, event: &Event, mut tell: impl FnMut(Outcome)) {
         match event {
@@ -161,6 +191,23 @@ impl Ledger {
         })
     }
 
+    /// A group, while it is remembered.
+    #[must_use]
+    pub fn group(&self, key: &GroupKey) -> Option<&Group> {
+        self.groups.get(key)
+    }
+
+    /// Whether another connection can be taken in; counts it when not.
+    fn has_room(&mut self, at: Nanos) -> bool {
+        let room = self.connections.len() < self.limit;
+        if !room {
+            self.totals.untracked += 1;
+            // What is not in the books cannot be in a count: no finding is certain then.
+            self.lost_at = self.lost_at.max(Some(at));
+        }
+        room
+    }
+
     fn connect(&mut self, connect: &Connect, tell: &mut impl FnMut(Outcome)) {
         if self.early.over_since(connect.cookie, connect.at) {
             return;
@@ -178,7 +225,9 @@ impl Ledger {
             self.end(connect.cookie, connect.at, tell);
         }
         self.early.forget(connect.cookie);
-        self.insert(Connection::opening(connect));
+        if self.has_room(connect.at) {
+            self.insert(Connection::opening(connect));
+        }
     }
 
     fn change(&mut self, change: &Change, tell: &mut impl FnMut(Outcome)) {
@@ -233,6 +282,9 @@ impl Ledger {
         }
         // A socket that has never been connected, or whose connect failed, is no connection.
         if row.state == State::Closed && !has_carried(row) {
+            return;
+        }
+        if !self.has_room(row.at) {
             return;
         }
         // TCP sockets tell when they are opened. So one that comes up later, though nothing was ever lost,

@@ -321,7 +321,7 @@ impl Line {
             findings: summary.findings,
             completeness: Completeness {
                 events_lost: totals.events_lost(),
-                sockets_untracked: 0,
+                sockets_untracked: totals.untracked,
                 opened_before_attach: totals.opened_before_attach,
             },
             overhead: Overhead {

@@ -24,6 +24,8 @@ pub struct Owners {
     capacity: usize,
     known: HashMap<ProcessId, Known>,
     order: VecDeque<ProcessId>,
+    /// What was read since it was taken last, for a journal; `None` when nobody keeps one.
+    readings: Option<Vec<Arc<Process>>>,
 }
 
 #[derive(Debug)]
@@ -62,6 +64,7 @@ impl Owners {
             capacity: capacity.max(1),
             known: HashMap::new(),
             order: VecDeque::new(),
+            readings: None,
         }
     }
 
@@ -90,7 +93,11 @@ impl Owners {
             Arc::make_mut(&mut known.process).look_up_user();
             known.source = Source::EventAndUser;
         }
-        Some(Arc::clone(&known.process))
+        let process = Arc::clone(&known.process);
+        if let Some(readings) = &mut self.readings {
+            readings.push(Arc::clone(&process));
+        }
+        Some(process)
     }
 
     /// Like [`get`](Self::get); a process that nobody knows anything of is named `?`.
@@ -112,6 +119,28 @@ impl Owners {
                 },
             );
         }
+    }
+
+    /// From now on, what is read is kept for [`take_readings`](Self::take_readings).
+    pub fn note_readings(&mut self) {
+        self.readings = Some(Vec::new());
+    }
+
+    /// What was read since the last call.
+    pub fn take_readings(&mut self) -> Vec<Process> {
+        let readings = self.readings.as_mut().map(std::mem::take).unwrap_or_default();
+        readings.iter().map(|process| Process::clone(process)).collect()
+    }
+
+    /// Takes over what was known of a process elsewhere: from a journal.
+    pub fn remember(&mut self, process: Process) {
+        self.insert(
+            process.id,
+            Known {
+                process: Arc::new(process),
+                source: Source::Proc,
+            },
+        );
     }
 
     fn insert(&mut self, id: ProcessId, known: Known) {

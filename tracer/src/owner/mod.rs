@@ -17,6 +17,8 @@ pub mod cgroup;
 mod passwd;
 pub mod process;
 
+use serde::{Deserialize, Serialize};
+
 pub use cache::Owners;
 pub use process::{Process, start_ticks};
 
@@ -26,7 +28,7 @@ pub use process::{Process, start_ticks};
 const NANOS_PER_TICK: u64 = 1_000_000_000 / 100;
 
 /// One process, for as long as the host is up: a pid that is used again comes with another start time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProcessId {
     /// The process (thread group) in the host's pid namespace.
     pub pid: u32,

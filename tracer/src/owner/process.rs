@@ -5,6 +5,7 @@
 //! answer. `/proc/PID/cmdline` takes the process's memory-map lock and can block behind it: read processes off
 //! the path that drains events.
 
+use serde::{Deserialize, Serialize};
 use std::{
     fs::File,
     io::Read,
@@ -28,7 +29,7 @@ const MAX_FILE: usize = 64 * 1024;
 const MAX_COMM: usize = 64;
 
 /// What is known of a process. Only `id` and `name` are sure to be there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Pid and start time.
     pub id: ProcessId,
@@ -49,6 +50,7 @@ pub struct Process {
     /// Container id (LXC: name), from the cgroup.
     pub container_id: Option<String>,
     /// `docker`, `containerd`, `cri-o`, `podman`, `lxc`.
+    #[serde(skip)]
     pub container_runtime: Option<&'static str>,
     /// Kubernetes pod uid.
     pub pod: Option<String>,

@@ -30,6 +30,7 @@ const TABLE: &[Line] = &[
         "skc_v6_rcv_saddr",
         Required,
     ),
+    (|o| &mut o.skc_flags, "sock_common", "skc_flags", Required),
     (|o| &mut o.skc_net, "sock_common", "skc_net", Required),
     (|o| &mut o.net_inum, "net", "ns.inum", Required),
     (|o| &mut o.sk_shutdown, "sock", "sk_shutdown", Required),

@@ -257,8 +257,9 @@ impl Translator {
             client: None,
             netns: 0,
             inode: row.inode,
-            // The server's close shuts down both directions of the client's end (`unix_release_sock`).
-            state: if row.shutdown & BOTH == BOTH {
+            // The server's close shuts down both directions of the client's end (`unix_release_sock`), as the
+            // client itself may; but only then its peer has no inode any more.
+            state: if row.shutdown & BOTH == BOTH && row.peer_inode == 0 {
                 State::PeerClosed
             } else {
                 State::Established

@@ -6,12 +6,15 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 use super::RuleError;
 
 macro_rules! systems {
     ($($(#[$doc:meta])+ $variant:ident = $name:literal $(| $alias:literal)*;)+) => {
         /// A database system, or a proxy that speaks its protocol and has connections of its own to run out of.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
         #[non_exhaustive]
         pub enum System { $($(#[$doc])+ $variant,)+ }
 
@@ -98,6 +101,21 @@ impl System {
             Self::Opensearch => Some(Self::Elasticsearch),
             _ => None,
         }
+    }
+}
+
+/// In a journal a system is its name, which outlives the order of declaration.
+impl From<System> for String {
+    fn from(system: System) -> Self {
+        system.name().to_owned()
+    }
+}
+
+impl TryFrom<String> for System {
+    type Error = RuleError;
+
+    fn try_from(name: String) -> Result<Self, RuleError> {
+        name.parse()
     }
 }
 

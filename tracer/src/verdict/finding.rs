@@ -155,6 +155,15 @@ impl Finding {
         }
     }
 
+    /// The group that it is about.
+    #[must_use]
+    pub fn key(&self) -> GroupKey {
+        GroupKey {
+            process: self.process,
+            server: Arc::clone(&self.server),
+        }
+    }
+
     /// Longest silence.
     #[must_use]
     pub fn idle_max(&self) -> Option<Nanos> {

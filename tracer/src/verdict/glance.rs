@@ -39,6 +39,8 @@ pub(super) fn claim<'a>(view: &View<'a>, _policy: &Policy) -> Option<Claim<'a>> 
     let mut sockets: Vec<&Connection> = view
         .silent_for(0)
         .filter(before)
+        // Those have a verdict of their own.
+        .filter(|connection| connection.never_sent() != Some(true))
         .filter(|connection| connection.last_activity().is_some_and(|at| at < attached_at))
         .collect();
     sockets.sort_by_key(|socket| (socket.last_activity(), socket.cookie));

@@ -39,6 +39,8 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let mut sockets: Vec<&Connection> = view
         .silent_for(policy.idle)
         .filter(|connection| view.passed_over(connection) > 0)
+        // Those have a verdict of their own.
+        .filter(|connection| connection.never_sent() != Some(true))
         .collect();
     let links = chain(&sockets);
     let began = links.first()?.opened_at?;

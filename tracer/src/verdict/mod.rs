@@ -19,6 +19,7 @@ mod undated;
 mod view;
 
 pub use finding::{Confidence, Finding, FindingId, Kind};
+use serde::{Deserialize, Serialize};
 use view::View;
 
 use crate::{
@@ -27,7 +28,7 @@ use crate::{
 };
 
 /// What the rules are told from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// Silence after which a socket counts as idle.
     pub idle: Nanos,

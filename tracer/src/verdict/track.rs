@@ -91,7 +91,11 @@ impl Tracker {
             let Some(resolution) = retracted(&told.finding, ledger) else {
                 return true;
             };
-            news.push(News::Resolved(Box::new(told.finding.clone()), resolution));
+            let mut finding = told.finding.clone();
+            if let Some(group) = ledger.group(&finding.key()) {
+                (finding.opened, finding.closed) = (group.opened_total(), group.closed_total());
+            }
+            news.push(News::Resolved(Box::new(finding), resolution));
             false
         });
         for (id, finding) in current {

@@ -17,6 +17,18 @@ pub struct Package {
     program: Option<&'static str>,
 }
 
+impl Package {
+    /// One whose like is known by a program.
+    pub const fn with_program(name: &'static str, program: &'static str) -> Self {
+        package(name, program)
+    }
+
+    /// One that only apt can find.
+    pub const fn library(name: &'static str) -> Self {
+        Self { name, program: None }
+    }
+}
+
 const fn package(name: &'static str, program: &'static str) -> Package {
     Package {
         name,

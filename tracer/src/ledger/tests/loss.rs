@@ -165,3 +165,25 @@ fn a_million_short_connections_leave_nothing_behind() {
     assert_eq!(books.ledger.groups().count(), 0);
     assert_eq!(books.totals(), (1_000_000, 1_000_000, 0, 0));
 }
+
+#[test]
+fn a_full_ledger_counts_what_it_leaves_out_and_takes_it_in_when_there_is_room() {
+    let mut books = Books {
+        ledger: crate::ledger::Ledger::bounded(2),
+        ..Books::default()
+    };
+    books.snapshot(0, 1, []);
+    for cookie in 1..=3 {
+        books.feed(opened(10 * cookie, cookie, 7));
+    }
+    assert_eq!(books.ledger.connections().count(), 2);
+    assert_eq!(books.ledger.totals().untracked, 1);
+    assert_eq!(books.opened.len(), 2);
+    assert!(books.ledger.lost_at().is_some(), "counts are no longer exact");
+
+    // One ends; the next walk finds the one that was left out.
+    books.feed(closed(100, 1));
+    books.snapshot(2000, 2001, [row(2000, 2, 7, 5), row(2000, 3, 7, 6)]);
+    assert_eq!(books.state(3), Some(State::Established));
+    assert_eq!(books.opened.len(), 3);
+}

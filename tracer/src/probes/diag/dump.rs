@@ -158,7 +158,9 @@ fn tcp_row(response: &InetResponse, netns: u32, now: u64, wanted: &impl Fn(u16) 
             Nla::TcpInfo(info) => {
                 (row.last_sent, row.last_received) = (ago(info.last_data_sent), ago(info.last_data_recv));
                 row.bytes_sent = info.bytes_sent.saturating_sub(info.bytes_retrans);
-                row.bytes_received = info.bytes_received;
+                // The kernel counts the server's FIN, which has arrived in these states.
+                let fin = matches!(header.state, tcp::CLOSE_WAIT | tcp::LAST_ACK | tcp::CLOSING);
+                row.bytes_received = info.bytes_received.saturating_sub(u64::from(fin));
                 (row.segments_sent, row.segments_received) = (info.data_segs_out, info.data_segs_in);
             }
             Nla::Shutdown(directions) => row.shutdown = *directions,

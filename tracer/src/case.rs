@@ -1,0 +1,85 @@
+//! A case: the books, the findings so far, and who is who. What a live run and a replay have in common.
+//!
+//! It is fed entries and asked for verdicts. Fed the same, it says the same, byte for byte: the clock and the
+//! processes' names come in from outside.
+
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use crate::{
+    event::{Event, Nanos},
+    ledger::{Connection, Ledger, Outcome},
+    output::json::Stamps,
+    owner::{Owners, Process, ProcessId},
+    verdict::{
+        Finding, Policy, judge,
+        track::{News, Tracker},
+    },
+};
+
+/// See the module's head.
+pub struct Case {
+    /// The books.
+    pub ledger: Ledger,
+    /// Findings over time.
+    pub tracker: Tracker,
+    /// Who is who.
+    pub owners: Owners,
+    /// What the rules are told.
+    pub policy: Policy,
+    /// The moment of which is spoken.
+    pub at: Nanos,
+    /// Clock for people.
+    pub stamps: Stamps,
+}
+
+impl Case {
+    /// Nothing has happened yet.
+    #[must_use]
+    pub fn new(policy: Policy, max_connections: usize, owners: Owners, stamps: Stamps) -> Self {
+        Self {
+            ledger: Ledger::bounded(max_connections),
+            tracker: Tracker::default(),
+            owners,
+            policy,
+            at: 0,
+            stamps,
+        }
+    }
+
+    /// Folds an event, and returns what became of connections.
+    pub fn fold(&mut self, event: &Event) -> Vec<Outcome> {
+        if let Event::Connect(connect) = event {
+            self.owners.note_name(connect.process, &connect.name, connect.uid);
+        }
+        let mut outcomes = Vec::new();
+        self.ledger.apply(event, |outcome| {
+            if outcome != Outcome::Quiet {
+                outcomes.push(outcome);
+            }
+        });
+        outcomes
+    }
+
+    /// Asks the rules, at a moment.
+    pub fn judge(&mut self, at: Nanos, stamps: Stamps) -> Vec<Finding> {
+        (self.at, self.stamps) = (at, stamps);
+        judge(&self.ledger, at, &self.policy)
+    }
+
+    /// Asks the rules, and compares with what was told before.
+    pub fn news(&mut self, at: Nanos, stamps: Stamps) -> Vec<News> {
+        let findings = self.judge(at, stamps);
+        self.tracker.step(&self.ledger, at, findings)
+    }
+
+    /// The process that has to close a connection.
+    pub fn process_of(&mut self, connection: &Connection) -> Arc<Process> {
+        let nobody = ProcessId {
+            pid: 0,
+            start_ticks: 0,
+        };
+        self.owners.describe(connection.process().unwrap_or(nobody))
+    }
+}

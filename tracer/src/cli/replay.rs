@@ -1,0 +1,113 @@
+//! `connleak replay`: judge a journal again, anywhere, without root.
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+use clap::Args as ClapArgs;
+
+use super::{
+    FOUND, OK,
+    args::{Format, Level},
+    report::{Cost, Report},
+    watch,
+};
+use crate::{
+    case::Case,
+    journal::{self, Entry},
+    ledger::Ledger,
+    output::json::Stamps,
+    owner::Owners,
+    verdict::Policy,
+};
+
+#[derive(ClapArgs, Debug)]
+pub struct Args {
+    /// A file that 'connleak watch --journal' has written
+    #[arg(value_name = "FILE")]
+    journal: PathBuf,
+    /// Output format
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+    /// Tell every connection that opened, closed or failed, too
+    #[arg(long)]
+    events: bool,
+    /// Least confidence of a finding that makes the exit code 3
+    #[arg(long, value_enum, default_value_t = Level::Likely)]
+    min_confidence: Level,
+}
+
+pub fn run(args: &Args) -> Result<u8> {
+    let journal = journal::read(&args.journal)?;
+    let mut report = Report::new(args.output, None, true)?;
+    let mut case = beginning(&journal.entries);
+    let mut entries = journal.entries.into_iter().peekable();
+    while let Some(entry) = entries.next() {
+        // What was named while an entry was told stands right behind it.
+        while let Some(Entry::Process(process)) = entries.next_if(|next| matches!(next, Entry::Process(_))) {
+            case.owners.remember(*process);
+        }
+        match entry {
+            Entry::Start { .. } => {}
+            Entry::Process(process) => case.owners.remember(*process),
+            Entry::Event(event) => {
+                for outcome in case.fold(&event) {
+                    if args.events {
+                        report.outcome(&mut case, &outcome)?;
+                    }
+                }
+                report.losses(&case)?;
+            }
+            Entry::Judged { at, epoch } => {
+                for news in case.news(at, Stamps { epoch }) {
+                    report.news(&mut case, &news)?;
+                }
+            }
+        }
+    }
+    watch::end(&mut case, &mut report, &Cost::default())?;
+    if let Some(damage) = journal.damage {
+        // The findings stand on what was read; nothing to do about a standard error that can't be written.
+        let _ = writeln!(
+            anstream::stderr(),
+            "connleak: {}: {damage}",
+            args.journal.display()
+        );
+    }
+    let least = args.min_confidence.into();
+    Ok(
+        if case.tracker.active().any(|finding| finding.confidence >= least) {
+            FOUND
+        } else {
+            OK
+        },
+    )
+}
+
+/// The case as the run began it. Nobody's `/proc` is asked: it is not the host that was recorded.
+fn beginning(entries: &[Entry]) -> Case {
+    let (policy, limit) = match entries.first() {
+        Some(Entry::Start {
+            policy,
+            max_connections,
+        }) => (
+            *policy,
+            usize::try_from(*max_connections).unwrap_or(Ledger::LIMIT),
+        ),
+        _ => (
+            Policy {
+                idle: Policy::IDLE,
+                single_look: false,
+            },
+            Ledger::LIMIT,
+        ),
+    };
+    Case::new(
+        policy,
+        limit,
+        Owners::new(Path::new("/nonexistent")),
+        Stamps { epoch: 0 },
+    )
+}
