@@ -267,9 +267,9 @@ pub struct Threads {
     pub at: Nanos,
     /// Whose.
     pub process: ProcessId,
-    /// Those that live.
+    /// Those that live, in order.
     pub alive: Vec<u32>,
-    /// Those that have ended.
+    /// Those that have ended, in order.
     pub ended: Vec<u32>,
 }
 

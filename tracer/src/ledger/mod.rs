@@ -338,9 +338,9 @@ impl Ledger {
             if connection.opened_at > Some(threads.at) || connection.opener_lives == Some(false) {
                 continue;
             }
-            if threads.ended.contains(&opener.tid) {
+            if threads.ended.binary_search(&opener.tid).is_ok() {
                 connection.opener_lives = Some(false);
-            } else if threads.alive.contains(&opener.tid) {
+            } else if threads.alive.binary_search(&opener.tid).is_ok() {
                 connection.opener_lives = Some(true);
             }
         }
