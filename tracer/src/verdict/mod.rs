@@ -59,12 +59,16 @@ pub fn judge(ledger: &Ledger, now: Nanos, policy: &Policy) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (key, group, connections) in ledger.groups() {
         let view = View::new(group, connections, now, ledger);
-        let leak = leak::claim(&view, policy)
-            .or_else(|| unreturned::claim(&view, policy))
-            .or_else(|| glance::claim(&view, policy))
-            .or_else(|| undated::claim(&view, policy));
+        // They explain the same sockets: the surest has the word, of equals the last.
+        let idle = [
+            undated::claim(&view, policy),
+            glance::claim(&view, policy),
+            unreturned::claim(&view, policy),
+            leak::claim(&view, policy),
+        ];
+        let idle = idle.into_iter().flatten().max_by_key(|claim| claim.confidence);
         let claims = [
-            leak,
+            idle,
             close_wait::claim(&view, policy),
             inherited::claim(&view, policy),
             never_used::claim(&view, policy),
