@@ -8,6 +8,7 @@ use crate::{
         Cause, Change, Connect, Cookie, Holder, Nanos, Observation, Place, SECOND, Server, State, Traffic,
     },
     owner::ProcessId,
+    server::System,
 };
 
 /// How far the times of an event and of a snapshot's row can be trusted against each other.
@@ -206,14 +207,20 @@ impl Connection {
     }
 
     /// Whether the server owes an answer: then silence is a running query.
-    ///
-    /// The kernel stamps data with its tick, so a request that was sent in the tick of the answer before has
-    /// the same time as that. Then the counts decide: clients and servers of databases take turns, a message
-    /// of the client's is mostly one segment, and a server answers each; so one that has had more segments
-    /// than it has sent owes one. Blind: protocols in which the server speaks first (`MySQL`), and answers
-    /// of several segments before; both only within one tick.
     #[must_use]
     pub fn waiting(&self) -> bool {
+        self.traffic.unacknowledged > 0 || self.traffic.last_sent > self.traffic.last_received
+    }
+
+    /// Whether the server may owe an answer, though the times do not say so.
+    ///
+    /// The kernel stamps data with its tick, so a request that was sent in the tick of the answer before has
+    /// the same time as that. Then the counts may tell: by `PostgreSQL`'s protocol client and server take
+    /// turns, and each turn is one write on either side; so a server that has had more segments than it has
+    /// sent owes an answer, or has had a request of several segments. Other protocols give no such hint:
+    /// `MySQL`'s server speaks first, and clients of Redis send on before they are answered.
+    #[must_use]
+    pub fn maybe_waiting(&self) -> bool {
         let Traffic {
             last_sent,
             last_received,
@@ -221,9 +228,11 @@ impl Connection {
             receives,
             ..
         } = self.traffic;
-        self.traffic.unacknowledged > 0
-            || last_sent > last_received
-            || last_sent == last_received && receives.is_some() && sends > receives
+        let turns = matches!(
+            self.server.system,
+            System::Postgresql | System::Pgbouncer | System::Cockroachdb
+        );
+        turns && last_sent == last_received && receives.is_some() && sends > receives
     }
 
     /// Open, answered, and without data since this moment at least.

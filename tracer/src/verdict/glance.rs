@@ -91,6 +91,10 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     if !recent {
         but.push("none was added lately".to_owned());
     }
+    let waiting = sockets.iter().filter(|socket| socket.maybe_waiting()).count();
+    if waiting > 0 {
+        but.push(format!("{waiting} of them may wait for an answer"));
+    }
     let enough = count >= MANY || recent && count >= SOME;
     if !enough {
         but.push("they are few".to_owned());
@@ -108,7 +112,7 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     } else {
         return None;
     };
-    let confidence = if enough && used_once && !used_again {
+    let confidence = if enough && used_once && !used_again && waiting * 2 < count {
         Confidence::Likely
     } else {
         Confidence::Suspect

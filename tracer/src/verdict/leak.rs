@@ -11,8 +11,9 @@
 //! * it is a *habit*: such sockets went on coming up for `--idle` at least; or in three episodes with
 //!   `--idle` between them; or five of them, each opened a good while after the one before was ready;
 //! * nobody *owns* them: a socket is owned by the thread that opened it while that thread lives, holds no
-//!   other open connection to the server, and has opened none since. Without owned sockets in the chain
-//!   there must be a claim still, or it is no more than `suspect`.
+//!   other open connection to the server, and has opened none since. Nor does any of them wait for an answer,
+//!   as far as times or counts tell. Without such sockets in the chain there must be a claim still, or it is
+//!   no more than `suspect`.
 //!
 //! Certain is what has been silent for [`SURE`] times `--idle`, too: until then an application whose own
 //! rhythm is a few times slower than `--idle` looks the same.
@@ -72,17 +73,34 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let free: Vec<&Connection> = all
         .iter()
         .copied()
-        .filter(|connection| !view.owned(connection))
+        .filter(|connection| !view.owned(connection) && !connection.maybe_waiting())
         .collect();
-    let owned = all.len() - free.len();
     if let Some(claim) = judge(view, policy, &free) {
         return Some(claim);
     }
-    let claim = (owned > 0).then(|| judge(view, policy, &all)).flatten()?;
-    Some(doubt(
-        claim,
-        format!("{owned} of them may be kept by the threads that opened them: each lives, and has no other"),
-    ))
+    if free.len() == all.len() {
+        return None;
+    }
+    let mut claim = judge(view, policy, &all)?;
+    let waiting = all.iter().filter(|connection| connection.maybe_waiting()).count();
+    if waiting > 0 {
+        claim = doubt(
+            claim,
+            format!(
+                "{waiting} of them may wait for an answer: more was sent than came back, within one tick"
+            ),
+        );
+    }
+    let owned = all.iter().filter(|connection| view.owned(connection)).count();
+    if owned > 0 {
+        claim = doubt(
+            claim,
+            format!(
+                "{owned} of them may be kept by the threads that opened them: each lives, and has no other"
+            ),
+        );
+    }
+    Some(claim)
 }
 
 fn doubt(claim: Claim<'_>, why: String) -> Claim<'_> {

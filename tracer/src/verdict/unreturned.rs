@@ -38,6 +38,7 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let mut silent: Vec<(Nanos, &Connection)> = view
         .silent_for(policy.idle)
         .filter(|connection| connection.never_sent() != Some(true) && !view.owned(connection))
+        .filter(|connection| !connection.maybe_waiting())
         .filter_map(|connection| Some((connection.last_activity()?, connection)))
         .collect();
     if silent.len() < HABIT {
