@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod threads;
 
 pub use admission::{Admission, ProcessFilter};
 use anyhow::Result;
@@ -110,7 +111,11 @@ impl Agent {
         peer::date(&mut snapshot, self.probes.unix_servers(), |cookie| {
             case.ledger.connection(cookie).is_some()
         });
-        self.feed(Event::Snapshot(snapshot), tell)
+        let at = snapshot.ended;
+        self.feed(Event::Snapshot(snapshot), tell)?;
+        threads::look(&self.case.ledger, at)
+            .into_iter()
+            .try_for_each(|threads| self.feed(Event::Threads(threads), tell))
     }
 
     fn feed(&mut self, event: Event, tell: Tell<'_>) -> Result<()> {

@@ -65,6 +65,8 @@ pub struct Traffic {
     pub bytes_received: Option<u64>,
     /// Segments (TCP) or calls (unix) that carried data to the server.
     pub sends: Option<u32>,
+    /// Segments that carried data from the server; `None` for unix sockets.
+    pub receives: Option<u32>,
     /// Written bytes that the server has not acknowledged.
     pub unacknowledged: u32,
     /// Received bytes that the application has not read.
@@ -85,6 +87,7 @@ impl Traffic {
             bytes_sent: None,
             bytes_received: None,
             sends: None,
+            receives: None,
             ..self
         }
     }
@@ -256,6 +259,20 @@ impl Loss {
     }
 }
 
+/// Threads of a process that have opened connections, and whether they live. Told once, and again when that
+/// has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Threads {
+    /// When they were asked for.
+    pub at: Nanos,
+    /// Whose.
+    pub process: ProcessId,
+    /// Those that live, in order.
+    pub alive: Vec<u32>,
+    /// Those that have ended, in order.
+    pub ended: Vec<u32>,
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
@@ -274,6 +291,8 @@ pub enum Event {
         /// How many.
         count: u64,
     },
+    /// Somebody looked whether opening threads live.
+    Threads(Threads),
 }
 
 /// An address as users write it: v4-mapped IPv6 as IPv4.

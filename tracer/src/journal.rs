@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Names the format; the digits are its version.
-const MAGIC: &[u8; 8] = b"connlk01";
+const MAGIC: &[u8; 8] = b"connlk02";
 /// Length and checksum.
 const HEAD: usize = 8;
 /// No record is longer: a snapshot of a million descriptors has about 150 MB. A longer one is damage.

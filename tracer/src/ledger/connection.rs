@@ -8,6 +8,7 @@ use crate::{
         Cause, Change, Connect, Cookie, Holder, Nanos, Observation, Place, SECOND, Server, State, Traffic,
     },
     owner::ProcessId,
+    server::System,
 };
 
 /// How far the times of an event and of a snapshot's row can be trusted against each other.
@@ -27,6 +28,17 @@ pub struct Opener {
     pub tid: u32,
 }
 
+/// A silence that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// Whose.
+    pub cookie: Cookie,
+    /// Since when.
+    pub from: Nanos,
+    /// When a snapshot last found it silent: it was used after that.
+    pub seen: Nanos,
+}
+
 /// See the module's head.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
@@ -42,6 +54,9 @@ pub struct Connection {
     pub inode: Option<u64>,
     /// Who opened it; `None` when that was before attach.
     pub opener: Option<Opener>,
+    /// Whether the thread that opened it lives; `None` when nobody has looked. Once ended, always ended: its
+    /// number may be another's then.
+    pub opener_lives: Option<bool>,
     /// When connect was called; `None` when that was before attach. For unix sockets: when first seen.
     pub opened_at: Option<Nanos>,
     /// When the server accepted it, if the server could be asked.
@@ -56,12 +71,16 @@ pub struct Connection {
     pub peer_closed_at: Option<Nanos>,
     /// What it has carried.
     pub traffic: Traffic,
+    /// When a snapshot first found that its opener no longer holds it, and another process does.
+    pub handed_at: Option<Nanos>,
     /// Descriptors that refer to it, as of the last snapshot.
     pub holders: Vec<Holder>,
     /// Snapshots in a row that did not find it.
     pub missed: u32,
     /// Whose it was when it was last held: its end belongs to that process, though nobody holds it then.
     last_held_by: Option<ProcessId>,
+    /// When a snapshot last read it.
+    read_at: Option<Nanos>,
     /// Time of the newest event; `None` when only snapshots have told of it.
     event_at: Option<Nanos>,
     /// The opening that is in its group's history.
@@ -83,6 +102,7 @@ impl Connection {
                 process: connect.process,
                 tid: connect.tid,
             }),
+            opener_lives: None,
             opened_at: Some(connect.at),
             accepted_at: None,
             first_seen: connect.at,
@@ -90,9 +110,11 @@ impl Connection {
             state: State::Connecting,
             peer_closed_at: None,
             traffic: Traffic::default(),
+            handed_at: None,
             holders: Vec::new(),
             missed: 0,
             last_held_by: None,
+            read_at: None,
             event_at: Some(connect.at),
             counted_at: None,
             established: false,
@@ -110,6 +132,7 @@ impl Connection {
             netns: row.netns,
             inode: Some(row.inode),
             opener: None,
+            opener_lives: None,
             opened_at: (!before_attach).then_some(row.at),
             accepted_at: row.accepted_at,
             first_seen: row.at,
@@ -121,9 +144,11 @@ impl Connection {
             } else {
                 row.traffic
             },
+            handed_at: None,
             holders: vec![row.holder],
             missed: 0,
             last_held_by: None,
+            read_at: Some(row.at),
             event_at: None,
             counted_at: None,
             established: row.state != State::Connecting,
@@ -187,6 +212,37 @@ impl Connection {
         self.traffic.unacknowledged > 0 || self.traffic.last_sent > self.traffic.last_received
     }
 
+    /// Whether the server may owe an answer, though the times do not say so.
+    ///
+    /// The kernel stamps data with its tick, so a request that was sent in the tick of the answer before has
+    /// the same time as that. Then the counts may tell: by `PostgreSQL`'s protocol client and server take
+    /// turns, and each turn is one write on either side; so a server that has had more segments than it has
+    /// sent owes an answer, or has had a request of several segments. Other protocols give no such hint:
+    /// `MySQL`'s server speaks first, and clients of Redis send on before they are answered.
+    #[must_use]
+    pub fn maybe_waiting(&self) -> bool {
+        let Traffic {
+            last_sent,
+            last_received,
+            sends,
+            receives,
+            ..
+        } = self.traffic;
+        let turns = matches!(
+            self.server.system,
+            System::Postgresql | System::Pgbouncer | System::Cockroachdb
+        );
+        turns && last_sent == last_received && receives.is_some() && sends > receives
+    }
+
+    /// Open, answered, and without data since this moment at least.
+    #[must_use]
+    pub fn silent_since(&self, at: Nanos) -> bool {
+        self.state == State::Established
+            && !self.waiting()
+            && self.last_activity().is_some_and(|last| last <= at)
+    }
+
     /// Whether the application has never sent anything; `None` when unknown.
     #[must_use]
     pub fn never_sent(&self) -> Option<bool> {
@@ -226,7 +282,26 @@ impl Connection {
         }
     }
 
-    pub(super) fn observe(&mut self, row: &Observation) {
+    /// Takes over what a row tells; returns the rest that was over before.
+    pub(super) fn observe(&mut self, row: &Observation) -> Option<Rest> {
+        let before = self.rest();
+        self.take_over(row);
+        self.read_at = self.read_at.max(Some(row.at));
+        before.filter(|rest| self.last_activity() > Some(rest.seen))
+    }
+
+    /// The silence that it is in, as far as it was seen.
+    fn rest(&self) -> Option<Rest> {
+        let (from, seen) = (self.last_activity()?, self.read_at?);
+        let silent = self.silent_since(seen.saturating_sub(SKEW));
+        silent.then_some(Rest {
+            cookie: self.cookie,
+            from,
+            seen,
+        })
+    }
+
+    fn take_over(&mut self, row: &Observation) {
         if self.opener.is_some() && self.opened_at.is_some_and(|opened| row.at < opened) {
             // The socket's descriptor is right, the rest is of an earlier life.
             return;
@@ -245,6 +320,7 @@ impl Connection {
             bytes_sent: self.traffic.bytes_sent.max(news.bytes_sent),
             bytes_received: self.traffic.bytes_received.max(news.bytes_received),
             sends: self.traffic.sends.max(news.sends),
+            receives: self.traffic.receives.max(news.receives),
             ..news
         };
         let events_know_better = self.event_at.is_some_and(|at| row.at <= at.saturating_add(SKEW));

@@ -1,12 +1,15 @@
 //! One process's dealings with one server: when it opened, when it closed, what it has now.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
+use super::{connection::Rest, troughs::Troughs};
 use crate::event::{Cookie, Nanos, SECOND};
 
 /// Moments kept per direction. A rule looks back at most over the sockets that are open now, and no process
 /// can hold more than its descriptor limit; beyond that, counts are lower bounds.
 const MOMENTS: usize = 4096;
+/// Ended silences kept: some for each socket of a large pool.
+const RESTS: usize = 512;
 /// How long an empty group is remembered, so that a process which opens and closes keeps its history.
 const REMEMBER: Nanos = 60 * SECOND;
 
@@ -15,9 +18,13 @@ const REMEMBER: Nanos = 60 * SECOND;
 pub struct Group {
     members: BTreeSet<Cookie>,
     opens: VecDeque<Nanos>,
+    /// The newest opening of each thread, while the thread has one among `opens`.
+    by_thread: HashMap<u32, Nanos>,
     closes: VecDeque<Nanos>,
     opened: u64,
     closed: u64,
+    silent: Troughs,
+    rests: VecDeque<Rest>,
 }
 
 impl Group {
@@ -64,6 +71,46 @@ impl Group {
             .map(open)
             .min()
             .unwrap_or(0)
+    }
+
+    /// The fewest connections that were silent at once, as snapshots found them from one moment until before
+    /// another; `None` when none was taken since.
+    #[must_use]
+    pub fn silent_trough(&self, from: Nanos, until: Nanos) -> Option<u64> {
+        self.silent.least(from, until)
+    }
+
+    /// When this thread last opened a connection.
+    #[must_use]
+    pub fn opened_last_by(&self, tid: u32) -> Option<Nanos> {
+        self.by_thread.get(&tid).copied()
+    }
+
+    /// The newest silences that have ended.
+    #[must_use]
+    pub fn rests(&self) -> &VecDeque<Rest> {
+        &self.rests
+    }
+
+    pub(super) fn rested(&mut self, rest: Rest) {
+        if self.rests.len() >= RESTS {
+            self.rests.pop_front();
+        }
+        self.rests.push_back(rest);
+    }
+
+    pub(super) fn silent_now(&mut self, at: Nanos, count: u64) {
+        self.silent.push(at, count);
+    }
+
+    /// A thread called connect.
+    pub(super) fn opened_by(&mut self, tid: u32, at: Nanos) {
+        if self.by_thread.len() >= MOMENTS {
+            let oldest = self.opens.front().copied().unwrap_or(at);
+            self.by_thread.retain(|_, last| *last >= oldest);
+        }
+        let last = self.by_thread.entry(tid).or_default();
+        *last = at.max(*last);
     }
 
     pub(super) fn add(&mut self, cookie: Cookie) {

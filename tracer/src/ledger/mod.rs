@@ -20,20 +20,22 @@ mod early;
 mod group;
 #[cfg(test)]
 mod tests;
+mod troughs;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
-pub use connection::{Connection, Opener};
+pub use connection::{Connection, Opener, Rest};
 use connection::{has_carried, tells};
 use early::Early;
 pub use group::Group;
 
 use crate::{
     event::{
-        Cause, Change, Connect, Cookie, Event, Holder, Loss, Nanos, Observation, Server, Snapshot, State,
+        Cause, Change, Connect, Cookie, Event, Holder, Loss, Nanos, Observation, SECOND, Server, Snapshot,
+        State, Threads,
     },
     owner::ProcessId,
 };
@@ -135,6 +137,7 @@ impl Ledger {
             Event::Connect(connect) => self.connect(connect, &mut tell),
             Event::Change(change) => self.change(change, &mut tell),
             Event::Snapshot(snapshot) => self.snapshot(snapshot, &mut tell),
+            Event::Threads(threads) => self.threads(threads),
             Event::Lost { at, cause, count } => {
                 let total = self.totals.lost.entry(*cause).or_default();
                 *total = total.saturating_add(*count);
@@ -260,17 +263,36 @@ impl Ledger {
             self.observe(row, first, tell);
         }
         self.settle_holders(snapshot, holders, tell);
+        self.count_silent(snapshot.ended);
         self.early.clear();
         self.attached_at.get_or_insert(snapshot.ended);
         // What was lost after the walk began may be about a row that was read before.
         self.unsettled &= self.lost_at.is_some_and(|lost| lost >= snapshot.began);
     }
 
+    /// Writes down for each group how many of its connections are silent.
+    fn count_silent(&mut self, at: Nanos) {
+        for group in self.groups.values_mut() {
+            let silent = group
+                .members()
+                .iter()
+                .filter_map(|cookie| self.connections.get(cookie))
+                .filter(|connection| connection.silent_since(at.saturating_sub(SECOND)))
+                .count();
+            group.silent_now(at, silent as u64);
+        }
+    }
+
     fn observe(&mut self, row: &Observation, first: bool, tell: &mut impl FnMut(Outcome)) {
         if let Some(connection) = self.connections.get_mut(&row.cookie) {
             let was_established = connection.established();
-            connection.observe(row);
+            let rest = connection.observe(row);
             let over = connection.over();
+            if let Some(rest) = rest
+                && let Some(group) = connection.group_key().and_then(|key| self.groups.get_mut(&key))
+            {
+                group.rested(rest);
+            }
             // The events that said so were lost.
             if !was_established && connection.established() {
                 tell(self.opened(row.cookie));
@@ -303,6 +325,27 @@ impl Ledger {
         }
     }
 
+    /// What is known of opening threads.
+    fn threads(&mut self, threads: &Threads) {
+        for connection in self.connections.values_mut() {
+            let Some(opener) = connection
+                .opener
+                .filter(|opener| opener.process == threads.process)
+            else {
+                continue;
+            };
+            // A thread that is looked for after the socket was opened may be the one that opened it.
+            if connection.opened_at > Some(threads.at) || connection.opener_lives == Some(false) {
+                continue;
+            }
+            if threads.ended.binary_search(&opener.tid).is_ok() {
+                connection.opener_lives = Some(false);
+            } else if threads.alive.binary_search(&opener.tid).is_ok() {
+                connection.opener_lives = Some(true);
+            }
+        }
+    }
+
     /// Counts an opening, in total and for its group.
     fn opened(&mut self, cookie: Cookie) -> Outcome {
         self.totals.opened += 1;
@@ -311,6 +354,9 @@ impl Ledger {
             connection.counted_at = Some(at);
             if let Some(group) = connection.group_key().and_then(|key| self.groups.get_mut(&key)) {
                 group.opened(at);
+                if let Some(opener) = connection.opener {
+                    group.opened_by(opener.tid, at);
+                }
             }
         }
         Outcome::Opened(cookie)
@@ -351,6 +397,9 @@ impl Ledger {
             }
             let after = connection.group_key();
             if before != after {
+                let opener = connection.opener.map(|opener| opener.process);
+                let handed = opener.is_some() && connection.process() != opener;
+                connection.handed_at = handed.then_some(snapshot.ended);
                 moved.push((*cookie, connection.counted_at, before, after));
             }
         }

@@ -73,7 +73,14 @@ fn snapshot(at: Nanos, observations: Vec<Observation>) -> Event {
     })
 }
 
-/// Six connections in view, one a second, each used once; judged after 40 seconds.
+/// A look at the first connections: each was used once.
+fn look(connections: u16, at: Nanos) -> Event {
+    let rows = (1..=connections)
+        .map(|number| observation(number, at, u64::from(number) * SECOND + SECOND + SECOND / 50));
+    snapshot(at, rows.collect())
+}
+
+/// Six connections in view, one a second, each used once; judged after 160 seconds.
 fn leak() -> (Finding, Nanos) {
     let mut ledger = Ledger::default();
     let mut apply = |event: &Event| ledger.apply(event, |_| {});
@@ -103,11 +110,13 @@ fn leak() -> (Finding, Nanos) {
             bytes_sent: 0,
             bytes_received: 0,
         }));
+        apply(&look(number, at + SECOND / 2));
     }
-    let now = 40 * SECOND;
-    let rows =
-        (1..=6).map(|number| observation(number, now, u64::from(number) * SECOND + SECOND + SECOND / 50));
-    apply(&snapshot(now, rows.collect()));
+    for second in 8..20 {
+        apply(&look(6, second * SECOND));
+    }
+    let now = 160 * SECOND;
+    apply(&look(6, now));
     let findings = judge(
         &ledger,
         now,

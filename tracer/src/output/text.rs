@@ -45,6 +45,16 @@ pub fn headline(finding: &Finding, process: &Process) -> String {
             };
             format!("{who} {verb} connections to {to}: {}", measure(finding))
         }
+        Kind::Unreturned => {
+            let verb = match finding.confidence {
+                Confidence::Suspect => "may have taken",
+                _ => "has most likely taken",
+            };
+            format!("{who} {verb} {connections} to {to} out of its pool and not given them back")
+        }
+        Kind::Inherited => {
+            format!("{who} holds {connections} to {to} that another process opened, and has never used them")
+        }
         Kind::CloseWait => {
             let waiting = finding
                 .sockets
@@ -151,6 +161,8 @@ fn median(values: impl Iterator<Item = u64>) -> Option<u64> {
 fn label(finding: &Finding) -> &'static str {
     match finding.kind {
         Kind::Leak => "LEAK",
+        Kind::Unreturned => "UNRETURNED",
+        Kind::Inherited => "INHERITED",
         Kind::CloseWait => "CLOSE_WAIT",
         Kind::NeverUsed => "NEVER USED",
     }
@@ -162,6 +174,14 @@ fn note(kind: Kind) -> &'static str {
         Kind::Leak => {
             "restarting the database only hides it: this process opens them again. \
              Close or return the connection on every path, errors included"
+        }
+        Kind::Unreturned => {
+            "a larger pool only fills up later: return the connection on every path, errors and early returns \
+             included"
+        }
+        Kind::Inherited => {
+            "the session lasts as long as this process: close the descriptor in the child, or open it \
+             close-on-exec"
         }
         Kind::CloseWait => "the server has let go already; only this process can close its descriptors",
         Kind::NeverUsed => "each costs the server a slot, though nobody has logged in yet",

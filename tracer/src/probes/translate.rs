@@ -235,6 +235,7 @@ impl Translator {
                 bytes_sent: Some(row.bytes_sent),
                 bytes_received: Some(row.bytes_received),
                 sends: Some(row.segments_sent),
+                receives: Some(row.segments_received),
                 unacknowledged: row.unacknowledged,
                 unread: row.unread,
                 followed: false,
@@ -272,6 +273,7 @@ impl Translator {
                 sends: self
                     .follows_unix
                     .then(|| u32::try_from(row.activity.sends).unwrap_or(u32::MAX)),
+                receives: None,
                 unacknowledged: 0,
                 unread: 0,
                 followed: self.follows_unix,

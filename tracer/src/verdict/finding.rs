@@ -14,8 +14,12 @@ use crate::{
 pub enum Kind {
     /// Idle sockets, passed over again and again, growing in number.
     Leak,
+    /// Sockets of a bounded pool that have dropped out of use, one by one, while nothing is opened.
+    Unreturned,
     /// The server has closed, the application has not.
     CloseWait,
+    /// Held by a process that neither opened nor used it, after the opener let go.
+    Inherited,
     /// Connected, and no request ever sent.
     NeverUsed,
 }
@@ -26,7 +30,9 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Leak => "leak",
+            Self::Unreturned => "unreturned",
             Self::CloseWait => "close_wait",
+            Self::Inherited => "inherited",
             Self::NeverUsed => "never_used",
         }
     }

@@ -7,6 +7,10 @@
 //! A pool looks different: silent since the same moment (a burst that ended), or in another order than they
 //! were opened in, or with much traffic on each.
 //!
+//! In a watch, sockets that have been used more or less often each, by a process that has opened nothing since
+//! attach for `--idle`, are claimed as `unreturned`: connections that were lent out before and did not come
+//! back the last time. A leak that has stopped and whose requests differ much looks the same.
+//!
 //! Blind: a pool whose idle connections were rotated one by one, or a last-in-first-out pool under falling
 //! load, can look just like this at a single look. So this rule never says more than `likely`, and less when
 //! the sockets are few or the last one is long ago.
@@ -33,7 +37,7 @@ const USED_ONCE: u32 = 32;
 /// "Recent": the last use is not much further back than the sockets lie apart, or within this time.
 const RECENT: Nanos = 30 * SECOND;
 
-pub(super) fn claim<'a>(view: &View<'a>, _policy: &Policy) -> Option<Claim<'a>> {
+pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let attached_at = view.ledger.attached_at()?;
     let before = |connection: &&Connection| connection.opened_at.is_none();
     let mut sockets: Vec<&Connection> = view
@@ -87,17 +91,34 @@ pub(super) fn claim<'a>(view: &View<'a>, _policy: &Policy) -> Option<Claim<'a>> 
     if !recent {
         but.push("none was added lately".to_owned());
     }
+    let waiting = sockets.iter().filter(|socket| socket.maybe_waiting()).count();
+    if waiting > 0 {
+        but.push(format!("{waiting} of them may wait for an answer"));
+    }
     let enough = count >= MANY || recent && count >= SOME;
     if !enough {
         but.push("they are few".to_owned());
     }
-    let confidence = if enough && used_once && !used_again {
+    // What is used once has sent about as much each time; what was lent out before has not.
+    let differ = match sends.as_slice() {
+        [least, .., most] => most.saturating_mul(2) >= least.saturating_mul(3),
+        _ => false,
+    };
+    let kind = if policy.single_look || !differ || view.group.opens_after(attached_at) > 0 {
+        Kind::Leak
+    } else if view.now.saturating_sub(attached_at) >= policy.idle {
+        but.push("whether anybody waits for them cannot be seen at the socket".to_owned());
+        Kind::Unreturned
+    } else {
+        return None;
+    };
+    let confidence = if enough && used_once && !used_again && waiting * 2 < count {
         Confidence::Likely
     } else {
         Confidence::Suspect
     };
     Some(Claim {
-        kind: Kind::Leak,
+        kind,
         confidence,
         sockets,
         because: vec![format!(

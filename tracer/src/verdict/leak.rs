@@ -7,25 +7,43 @@
 //!   at least `--idle`, each passed over by a later open;
 //! * the *trough* rises: from link to link of the newest three, the fewest connections that were open at
 //!   once became more;
+//! * the *silence* rises: likewise the fewest that were silent at once. Without it no more than `suspect`;
 //! * it is a *habit*: such sockets went on coming up for `--idle` at least; or in three episodes with
-//!   `--idle` between them; or five of them, each opened a good while after the one before was ready.
+//!   `--idle` between them; or five of them, each opened a good while after the one before was ready;
+//! * nobody *owns* them: a socket is owned by the thread that opened it while that thread lives, holds no
+//!   other open connection to the server, and has opened none since. Nor does any of them wait for an answer,
+//!   as far as times or counts tell. Without such sockets in the chain there must be a claim still, or it is
+//!   no more than `suspect`.
+//!
+//! Certain is what has been silent for [`SURE`] times `--idle`, too: until then an application whose own
+//! rhythm is a few times slower than `--idle` looks the same.
+//!
+//! Claimed are the sockets of the habit: those in the open count when they were opened while one of the
+//! candidates was silent already; those from before attach when they have been used as the chain was, and
+//! did not fall silent together.
 //!
 //! Why a healthy pool does not do that: it hands out an idle connection before it opens another. What it
 //! does do is opened at once (a burst: one link, not a chain), or one right after another when it fills up
 //! (no habit: that is over in a moment), or replaced one for one (rotation: the trough stays). Two pools of one process
 //! that fill up at different times are two episodes. Listeners and monitors are passed over for ever by
-//! short connections beside them, but these close (the trough stays).
+//! short connections beside them, but these close (the trough stays). A pool that refills a minimum of idle
+//! connections under rising load has more open, and as many silent as before.
 //!
-//! Blind: three pools of one process that fill up at three different times, and rest all at once; a pool
-//! that refills a minimum of idle connections while load rises slowly; one connection per thread while
-//! threads come up one by one and then rest. All stop; a leak does not.
+//! Blind: three pools of one process that fill up at three different times, and rest all at once; many pools
+//! of one connection each that come up one by one (a pool per tenant); tasks that are no threads (goroutines,
+//! virtual threads) and keep a connection each: to the kernel, any thread of the runtime opened it. The
+//! other way round, a leak of which each live thread has at most one socket is no more than `suspect`, until
+//! some thread has two. All stop; a leak does not.
 
 use super::{
     Confidence, Kind, Policy,
     finding::Claim,
     view::{GRACE, View},
 };
-use crate::{event::Nanos, ledger::Connection};
+use crate::{
+    event::{Nanos, SECOND},
+    ledger::Connection,
+};
 
 /// Links that make a claim. Two can be chance (a request for each of two pools); three in a row, each with
 /// its predecessors idle, is the least that shows a habit.
@@ -35,36 +53,93 @@ const LINKS: usize = 3;
 /// connections as it starts: for a lock, a listener, a monitor, a migration.
 const SEPARATE: usize = 5;
 
+/// `--idle` separates think times from silence by a choice; applications differ by a few times. What has been
+/// silent for this many times as long has no rhythm that anybody would wait for.
+const SURE: u64 = 5;
+
+/// Sockets from before attach that fell silent this near each other did so together: one burst of a pool.
+const TOGETHER: Nanos = SECOND / 50;
+
 pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
-    let mut sockets: Vec<&Connection> = view
+    let all: Vec<&Connection> = view
         .silent_for(policy.idle)
         .filter(|connection| view.passed_over(connection) > 0)
         // Those have a verdict of their own.
         .filter(|connection| connection.never_sent() != Some(true))
         .collect();
-    let links = chain(&sockets);
+    if all.len() < LINKS {
+        return None;
+    }
+    let free: Vec<&Connection> = all
+        .iter()
+        .copied()
+        .filter(|connection| !view.owned(connection) && !connection.maybe_waiting())
+        .collect();
+    if let Some(claim) = judge(view, policy, &free) {
+        return Some(claim);
+    }
+    if free.len() == all.len() {
+        return None;
+    }
+    let mut claim = judge(view, policy, &all)?;
+    let waiting = all.iter().filter(|connection| connection.maybe_waiting()).count();
+    if waiting > 0 {
+        claim = doubt(
+            claim,
+            format!(
+                "{waiting} of them may wait for an answer: more was sent than came back, within one tick"
+            ),
+        );
+    }
+    let owned = all.iter().filter(|connection| view.owned(connection)).count();
+    if owned > 0 {
+        claim = doubt(
+            claim,
+            format!(
+                "{owned} of them may be kept by the threads that opened them: each lives, and has no other"
+            ),
+        );
+    }
+    Some(claim)
+}
+
+fn doubt(claim: Claim<'_>, why: String) -> Claim<'_> {
+    let mut but = claim.but;
+    but.push(why);
+    Claim {
+        confidence: Confidence::Suspect,
+        but,
+        ..claim
+    }
+}
+
+fn judge<'a>(view: &View<'a>, policy: &Policy, candidates: &[&'a Connection]) -> Option<Claim<'a>> {
+    let links = chain(candidates);
     let began = links.first()?.opened_at?;
     let before = began.saturating_sub(1);
     let (opened, closed) = (view.group.opens_after(before), view.group.closes_after(before));
     let habit = episodes(&links, policy.idle) >= LINKS
         || went_on(view, began, policy.idle)
-        || separate(&sockets) >= SEPARATE;
+        || separate(candidates) >= SEPARATE;
     if !habit || !rises(view, &links) {
         return None;
     }
+    let mut sockets = members(candidates, &links);
     sockets.sort_by_key(|socket| socket.last_activity());
-    let lost = view.lost_since(began);
     let mut but = Vec::new();
-    if lost {
+    let mut confidence = Confidence::Certain;
+    let longest = links.iter().filter_map(|link| view.silent(link)).max()?;
+    if longest < policy.idle.saturating_mul(SURE) {
+        confidence = Confidence::Likely;
+        but.push("the first may be used again yet: none has been silent for long".to_owned());
+    }
+    if view.lost_since(began) {
+        confidence = Confidence::Likely;
         but.push("events were lost meanwhile, so that single opens or closes may be missing".to_owned());
     }
-    Some(Claim {
+    let claim = Claim {
         kind: Kind::Leak,
-        confidence: if lost {
-            Confidence::Likely
-        } else {
-            Confidence::Certain
-        },
+        confidence,
         because: vec![
             format!(
                 "{} of them were each opened after the one before had fallen silent",
@@ -74,7 +149,12 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         ],
         sockets,
         but,
-    })
+    };
+    if silence_rises(view, &links) {
+        return Some(claim);
+    }
+    let why = "more are open, but not more are silent: a pool under rising load does that";
+    Some(doubt(claim, why.to_owned()))
 }
 
 /// The longest run of sockets, opened in view, of which each began after the one before was last used.
@@ -96,6 +176,36 @@ fn chain<'a>(sockets: &[&'a Connection]) -> Vec<&'a Connection> {
     links
 }
 
+/// The candidates that belong to the habit.
+fn members<'a>(candidates: &[&'a Connection], links: &[&'a Connection]) -> Vec<&'a Connection> {
+    let first_silence = candidates
+        .iter()
+        .filter_map(|socket| socket.last_activity())
+        .min();
+    let first_link = links.first().map(|link| link.cookie);
+    let sends = || links.iter().filter_map(|link| link.traffic.sends);
+    let as_links = sends().min()..=sends().max();
+    let mut moments: Vec<Nanos> = candidates
+        .iter()
+        .filter(|socket| socket.opened_at.is_none())
+        .filter_map(|socket| socket.last_activity())
+        .collect();
+    moments.sort_unstable();
+    let together = |at: Nanos| {
+        let from = moments.partition_point(|&moment| moment < at.saturating_sub(TOGETHER));
+        let until = moments.partition_point(|&moment| moment <= at.saturating_add(TOGETHER));
+        until - from > LINKS
+    };
+    let belongs = |socket: &&&Connection| {
+        let passes = socket.opened_at > first_silence.map(|silence| silence.saturating_add(GRACE));
+        match socket.opened_at {
+            Some(_) => passes || Some(socket.cookie) == first_link,
+            None => as_links.contains(&socket.traffic.sends) && !socket.last_activity().is_some_and(together),
+        }
+    };
+    candidates.iter().filter(belongs).copied().collect()
+}
+
 /// Whether the fewest connections that were open at once rose from each of the newest links to the next.
 ///
 /// From the middle of the time between two links on: a pool that fills up has done so by then.
@@ -110,6 +220,41 @@ fn rises(view: &View, links: &[&Connection]) -> bool {
         .map(|pair| view.group.trough(pair[0].midpoint(pair[1]), pair[1]))
         .collect();
     troughs.windows(2).all(|pair| pair[0] < pair[1])
+}
+
+/// Whether the fewest that were silent at once rose likewise, over the newest links or over a longer time.
+///
+/// Snapshots come a second apart or less, and other sockets come and go: so the links are taken a second
+/// apart at least, then two, four and so on, as far as they reach.
+fn silence_rises(view: &View, links: &[&Connection]) -> bool {
+    let opened: Vec<Nanos> = links.iter().filter_map(|link| link.opened_at).collect();
+    let Some(&first) = opened.first() else {
+        return false;
+    };
+    let span = view.now.saturating_sub(first);
+    std::iter::successors(Some(SECOND), |step| step.checked_mul(2))
+        .take_while(|step| step.saturating_mul(2) <= span)
+        .any(|step| {
+            let mut moments = vec![view.now];
+            for &at in opened.iter().rev() {
+                if moments.len() <= LINKS
+                    && moments
+                        .last()
+                        .is_some_and(|&next| next.saturating_sub(at) >= step)
+                {
+                    moments.push(at);
+                }
+            }
+            moments.reverse();
+            let troughs: Vec<Option<u64>> = moments
+                .windows(2)
+                .map(|pair| view.group.silent_trough(pair[0].midpoint(pair[1]), pair[1]))
+                .collect();
+            troughs.len() == LINKS
+                && troughs
+                    .windows(2)
+                    .all(|pair| pair[0].is_some() && pair[0] < pair[1])
+        })
 }
 
 /// How many times the process opened a link when the one before had been idle for `--idle`, and one.

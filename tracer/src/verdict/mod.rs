@@ -8,6 +8,7 @@
 mod close_wait;
 mod finding;
 mod glance;
+mod inherited;
 mod leak;
 mod never_used;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod testing;
 mod tests;
 pub mod track;
 mod undated;
+mod unreturned;
 mod view;
 
 pub use finding::{Confidence, Finding, FindingId, Kind};
@@ -56,18 +58,19 @@ impl Policy {
 pub fn judge(ledger: &Ledger, now: Nanos, policy: &Policy) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (key, group, connections) in ledger.groups() {
-        let view = View {
-            group,
-            connections,
-            now,
-            ledger,
-        };
-        let leak = leak::claim(&view, policy)
-            .or_else(|| glance::claim(&view, policy))
-            .or_else(|| undated::claim(&view, policy));
+        let view = View::new(group, connections, now, ledger);
+        // They explain the same sockets: the surest has the word, of equals the last.
+        let idle = [
+            undated::claim(&view, policy),
+            glance::claim(&view, policy),
+            unreturned::claim(&view, policy),
+            leak::claim(&view, policy),
+        ];
+        let idle = idle.into_iter().flatten().max_by_key(|claim| claim.confidence);
         let claims = [
-            leak,
+            idle,
             close_wait::claim(&view, policy),
+            inherited::claim(&view, policy),
             never_used::claim(&view, policy),
         ];
         findings.extend(

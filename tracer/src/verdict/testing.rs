@@ -6,7 +6,7 @@ use super::{Finding, Kind, Policy, judge};
 use crate::{
     event::{
         Change, Connect, Cookie, Event, Holder, Loss, Nanos, Observation, Place, SECOND, Server, Snapshot,
-        State, Traffic,
+        State, Threads, Traffic,
     },
     ledger::Ledger,
     owner::ProcessId,
@@ -31,6 +31,10 @@ pub(super) struct World {
     pub now: Nanos,
     pub policy: Policy,
     pub process: ProcessId,
+    /// The thread that opens.
+    pub tid: u32,
+    /// A request and its answer fall into one tick of the kernel's.
+    pub one_tick: bool,
     server: Arc<Server>,
     sockets: BTreeMap<Cookie, Socket>,
     serial: u64,
@@ -51,6 +55,8 @@ impl World {
                 pid: 4121,
                 start_ticks: 100,
             },
+            tid: 4121,
+            one_tick: false,
             server: Arc::new(Server {
                 system: System::Postgresql,
                 place: Place::Tcp(SocketAddr::from(([10, 0, 0, 5], 5432))),
@@ -73,8 +79,14 @@ impl World {
         self.look();
     }
 
+    /// Time passes, and the agent looks once a second.
     pub(super) fn wait(&mut self, time: Nanos) {
-        self.now += time;
+        let end = self.now + time;
+        while self.attached && self.now + SECOND <= end {
+            self.now += SECOND;
+            self.look();
+        }
+        self.now = end.max(self.now);
     }
 
     /// Opens a connection, and logs in.
@@ -94,7 +106,7 @@ impl World {
             at: self.now,
             cookie,
             process: self.process,
-            tid: self.process.pid,
+            tid: self.tid,
             name: "payments".to_owned(),
             uid: 1000,
             server: Arc::clone(&self.server),
@@ -111,6 +123,7 @@ impl World {
                     bytes_sent: Some(0),
                     bytes_received: Some(0),
                     sends: Some(0),
+                    receives: Some(0),
                     ..Traffic::default()
                 },
             },
@@ -123,18 +136,23 @@ impl World {
     pub(super) fn query(&mut self, cookie: Cookie) {
         self.ask(cookie);
         self.wait(REQUEST);
-        let now = self.now;
+        let (now, one_tick) = (self.now, self.one_tick);
         let traffic = self.traffic(cookie);
-        traffic.last_received = Some(now);
+        traffic.last_received = if one_tick { traffic.last_sent } else { Some(now) };
+        traffic.receives = traffic.receives.map(|receives| receives + 1);
         traffic.bytes_received = traffic.bytes_received.map(|bytes| bytes + 100);
     }
 
     /// A request whose answer is due.
     pub(super) fn ask(&mut self, cookie: Cookie) {
         self.wait(1);
-        let now = self.now;
+        let (now, one_tick) = (self.now, self.one_tick);
         let traffic = self.traffic(cookie);
-        traffic.last_sent = Some(now);
+        traffic.last_sent = if one_tick {
+            traffic.last_received
+        } else {
+            Some(now)
+        };
         traffic.bytes_sent = traffic.bytes_sent.map(|bytes| bytes + 100);
         traffic.sends = traffic.sends.map(|sends| sends + 1);
     }
@@ -162,6 +180,16 @@ impl World {
             cause: Loss::RingFull,
             count: 1,
         });
+    }
+
+    /// Somebody looks whether threads live.
+    pub(super) fn threads(&mut self, alive: &[u32], ended: &[u32]) {
+        self.tell(&Event::Threads(Threads {
+            at: self.now,
+            process: self.process,
+            alive: alive.to_vec(),
+            ended: ended.to_vec(),
+        }));
     }
 
     fn turn(&mut self, cookie: Cookie, state: State, released: bool) {

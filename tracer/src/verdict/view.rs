@@ -1,5 +1,7 @@
 //! What a rule may look at.
 
+use std::collections::HashMap;
+
 use crate::{
     event::{Nanos, SECOND, State},
     ledger::{Connection, Group, Ledger},
@@ -19,9 +21,36 @@ pub struct View<'a> {
     pub now: Nanos,
     /// Where all this comes from.
     pub ledger: &'a Ledger,
+    /// How many of the open connections each thread of the process itself has opened.
+    threads: HashMap<u32, usize>,
 }
 
 impl<'a> View<'a> {
+    /// What there is to see of a group.
+    pub fn new(group: &'a Group, connections: Vec<&'a Connection>, now: Nanos, ledger: &'a Ledger) -> Self {
+        let mut threads: HashMap<u32, usize> = HashMap::new();
+        for opener in connections.iter().filter_map(|connection| connection.opener) {
+            *threads.entry(opener.tid).or_default() += 1;
+        }
+        Self {
+            group,
+            connections,
+            now,
+            ledger,
+            threads,
+        }
+    }
+
+    /// Whether this socket may well be its opening thread's own: the thread lives, has no other connection to
+    /// the server open, and has opened none since.
+    pub fn owned(&self, connection: &Connection) -> bool {
+        connection.opener.is_some_and(|opener| {
+            connection.opener_lives == Some(true)
+                && self.threads.get(&opener.tid) == Some(&1)
+                && self.group.opened_last_by(opener.tid) <= connection.opened_at
+        })
+    }
+
     /// How long a connection has been silent; `None` when unknown.
     pub fn silent(&self, connection: &Connection) -> Option<Nanos> {
         connection.last_activity().map(|at| self.now.saturating_sub(at))

@@ -6,7 +6,9 @@ use proptest::{collection::vec, prelude::*};
 
 use super::{super::judge, *};
 use crate::{
-    event::{Change, Connect, Event, Holder, Loss, Observation, Place, Server, Snapshot, State, Traffic},
+    event::{
+        Change, Connect, Event, Holder, Loss, Observation, Place, Server, Snapshot, State, Threads, Traffic,
+    },
     ledger::{Connection, Ledger},
     owner::ProcessId,
     server::System,
@@ -57,6 +59,7 @@ fn traffic() -> impl Strategy<Value = Traffic> {
             bytes_sent,
             bytes_received,
             sends: bytes_sent.map(|_| u32::MAX),
+            receives: bytes_received.map(|_| 1),
             unacknowledged,
             unread: 0,
             followed,
@@ -130,7 +133,15 @@ fn event() -> impl Strategy<Value = Event> {
         cause: Loss::ReadFault,
         count,
     });
-    prop_oneof![6 => connect, 10 => change, 2 => snapshot, 1 => lost]
+    let threads = (moment(), process(), any::<bool>()).prop_map(|(at, process, alive)| {
+        Event::Threads(Threads {
+            at,
+            process,
+            alive: vec![1; usize::from(alive)],
+            ended: vec![1; usize::from(!alive)],
+        })
+    });
+    prop_oneof![6 => connect, 10 => change, 2 => snapshot, 1 => lost, 1 => threads]
 }
 
 proptest! {

@@ -98,3 +98,19 @@ fn sockets_used_in_another_order_than_opened_are_nothing() {
     }
     assert_eq!(look(&mut world), None);
 }
+
+#[test]
+fn a_pool_that_was_drained_before_attach_is_unreturned_when_nothing_is_opened() {
+    let mut world = World::unwatched();
+    let pool: Vec<Cookie> = (0..10).map(|_| world.connect()).collect();
+    for (lost, &connection) in pool.iter().enumerate() {
+        for _ in 0..if lost == 0 { 1 } else { 6 } {
+            world.query(connection);
+            world.wait(150 * MS);
+        }
+    }
+    world.attach();
+    assert_eq!(world.findings(), []);
+    world.wait(31 * SECOND);
+    assert!(world.finding(Kind::Unreturned).confidence <= Confidence::Likely);
+}

@@ -3,8 +3,11 @@
 mod arbitrary;
 mod descriptors;
 mod glance;
+mod inherited;
 mod leak;
+mod owned;
 mod track;
+mod unreturned;
 
 use super::{
     Confidence, Kind, Policy,

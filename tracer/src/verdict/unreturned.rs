@@ -1,0 +1,128 @@
+//! Claims: connections were taken out of this process's pool, one by one, and not given back. It opens no
+//! others: the pool is at its ceiling.
+//!
+//! Evidence, from history: since the first of them fell silent the process has not opened more connections
+//! than it closed, and a socket is *missing* from the pool's own order. When a pool hands out a connection,
+//! it prefers one of the idle ones: the one that has rested least (a stack), longest (a queue), or that comes
+//! first in a list. So each time that one of the process's sockets is used while another rests, the other was
+//! not preferred. A socket that since it fell silent was passed over by one that had rested longer *and* by
+//! one that had rested less, both of which are silent themselves now, and which itself had been preferred to
+//! one of those before, is in no such order: it is not there to be handed out. Three such sockets are a
+//! habit, and then those that fell silent after the first are counted, too.
+//!
+//! They must have been silent for `--idle`, and twice as long as any rest that began since the first fell
+//! silent and ended: a health check, or a round of a long queue, comes back.
+//!
+//! `likely` at most: that somebody waits for them cannot be seen at the socket.
+//!
+//! Blind: pools that hand out at random or prefer by thread; a pool under falling load beside another one of
+//! the same process; a pool of which each connection was lost at its very first use; and, as snapshots are
+//! up to a second apart, pools that are drained within a few seconds.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Confidence, Kind, Policy,
+    finding::Claim,
+    view::{GRACE, View},
+};
+use crate::{
+    event::{Cookie, Nanos, SECOND},
+    ledger::{Connection, Rest},
+};
+
+/// As many as make a habit: see the leak rule.
+const HABIT: usize = 3;
+
+pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
+    let mut silent: Vec<(Nanos, &Connection)> = view
+        .silent_for(policy.idle)
+        .filter(|connection| connection.never_sent() != Some(true) && !view.owned(connection))
+        .filter(|connection| !connection.maybe_waiting())
+        .filter_map(|connection| Some((connection.last_activity()?, connection)))
+        .collect();
+    if silent.len() < HABIT {
+        return None;
+    }
+    silent.sort_by_key(|&(since, connection)| (since, connection.cookie));
+    let fellows: BTreeSet<Cookie> = silent.iter().map(|(_, connection)| connection.cookie).collect();
+    let rests: Vec<&Rest> = view
+        .group
+        .rests()
+        .iter()
+        .filter(|rest| fellows.contains(&rest.cookie))
+        .collect();
+    let missing: Vec<Nanos> = silent
+        .iter()
+        .filter(|(since, connection)| is_missing(connection.cookie, *since, &rests))
+        .map(|&(since, _)| since)
+        .collect();
+    let first = *missing.first()?;
+    let longest = view
+        .group
+        .rests()
+        .iter()
+        .filter(|rest| rest.from >= first)
+        .map(|rest| rest.seen.saturating_sub(rest.from))
+        .max()
+        .unwrap_or(0);
+    let bounded = view.group.opens_after(first) <= view.group.closes_after(first);
+    silent
+        .retain(|&(since, _)| since >= first && view.now.saturating_sub(since) >= longest.saturating_mul(2));
+    if missing.len() < HABIT || silent.len() < HABIT || !bounded {
+        return None;
+    }
+    let at_work = view.connections.len() - silent.len();
+    let load = if at_work == 0 {
+        "none is left to carry anything".to_owned()
+    } else {
+        format!("the other {at_work} carry all since")
+    };
+    let mut but = vec!["whether anybody waits for them cannot be seen at the socket".to_owned()];
+    let lost = view.lost_since(first);
+    if lost {
+        but.push("events were lost meanwhile".to_owned());
+    }
+    Some(Claim {
+        kind: Kind::Unreturned,
+        confidence: if lost {
+            Confidence::Suspect
+        } else {
+            Confidence::Likely
+        },
+        because: vec![
+            format!(
+                "no more were opened than closed since the first of them fell silent, {} s ago; {load}",
+                view.now.saturating_sub(first) / SECOND
+            ),
+            format!(
+                "{} of them were passed over by connections that had rested longer and by others that had \
+                 rested less",
+                missing.len()
+            ),
+        ],
+        sockets: silent.into_iter().map(|(_, connection)| connection).collect(),
+        but,
+    })
+}
+
+/// Whether what others did shows that this one could not be handed out.
+fn is_missing(cookie: Cookie, since: Nanos, rests: &[&Rest]) -> bool {
+    // Both were idle when the snapshot looked, and the other one was used after that.
+    let passed = || {
+        rests
+            .iter()
+            .filter(|rest| rest.cookie != cookie && rest.seen > since.saturating_add(GRACE))
+    };
+    let no_stack = passed().any(|rest| rest.from.saturating_add(GRACE) < since);
+    let no_queue = passed().any(|rest| rest.from > since.saturating_add(GRACE));
+    no_stack && no_queue && {
+        let preferred_to_it: BTreeSet<Cookie> = passed().map(|rest| rest.cookie).collect();
+        let own = rests.iter().filter(|rest| rest.cookie == cookie);
+        own.into_iter().any(|own| {
+            rests.iter().any(|other| {
+                preferred_to_it.contains(&other.cookie) && other.from <= own.seen && own.seen <= other.seen
+            })
+        })
+    }
+}
