@@ -239,7 +239,8 @@ impl Report {
     }
 
     fn lost(&mut self, stamps: Stamps, at: Nanos, cause: &'static str, events: u64) -> Result<()> {
-        let message = format!("{events} events were lost ({cause}); a new snapshot restores the truth");
+        let count = text::plural(usize::try_from(events).unwrap_or(usize::MAX), "event");
+        let message = format!("{count} lost ({cause}); a new snapshot restores the truth");
         self.text(&format!("{} lost   {message}\n", stamps.rfc3339(at)))?;
         self.line(&Line::lost(stamps, at, cause, events, message))
     }
@@ -267,8 +268,10 @@ impl Report {
             totals.failed,
             match (totals.events_lost(), totals.untracked) {
                 (0, 0) => "no event was lost".to_owned(),
-                (lost, 0) => format!("{lost} events were lost, so that counts may be too low"),
-                (_, left_out) => format!("{left_out} were beyond --max-connections and left out"),
+                (lost, left_out) => format!(
+                    "{} lost and {left_out} beyond --max-connections left out, so that counts may be too low",
+                    text::plural(usize::try_from(lost).unwrap_or(usize::MAX), "event")
+                ),
             }
         );
         if self.watching {
