@@ -116,6 +116,8 @@ impl End {
 )]
 pub struct Socket {
     pub cookie: u64,
+    /// Only of unix sockets.
+    pub inode: u64,
     pub kind: Kind,
     pub wire: Wire,
     /// Who ended the connection, once somebody has.
@@ -148,9 +150,10 @@ pub struct Socket {
 
 impl Socket {
     /// A socket that has just tried to connect.
-    pub fn new(cookie: u64, kind: Kind) -> Self {
+    pub fn new(cookie: u64, inode: u64, kind: Kind) -> Self {
         Self {
             cookie,
+            inode,
             kind,
             wire: Wire::Unconnected,
             ended: None,
