@@ -80,6 +80,15 @@ impl Backend {
         !self.iterates() && gone
     }
 
+    /// The end of this socket's last connection is not told until it connects anew.
+    ///
+    /// `connect(AF_UNSPEC)` on a connection that is over changes no state, so no tracepoint tells of it; and the socket
+    /// has no server from then on, so its destruction is not known to be one of a database's. An iterator no longer
+    /// finds it among the server's sockets. `sock_diag` has not listed it before either.
+    pub fn misses_the_end_of(self, socket: &Socket) -> bool {
+        !self.iterates() && socket.dissolved
+    }
+
     /// Makes what it needs: the classic tracepoints need tracefs.
     pub fn prepare(self) -> Result<Option<Tracefs>> {
         if self == Self::Tracepoint {

@@ -72,7 +72,7 @@ pub fn lines(worlds: &[World], said: &Said, settled: &BTreeSet<u64>, backend: Ba
     for world in worlds {
         for socket in &world.sockets {
             if !backend.has_cookies() && !socket.is_unix() {
-                lives.extend(split(&socket.lines).map(|life| (world.index, life)));
+                lives.extend(split(tcp_lines(socket, backend)).map(|life| (world.index, life)));
                 continue;
             }
             let number = if socket.is_unix() {
@@ -85,7 +85,7 @@ pub fn lines(worlds: &[World], said: &Said, settled: &BTreeSet<u64>, backend: Ba
             let wanted = if socket.is_unix() {
                 unix_lines(socket, got, settled.contains(&socket.cookie), backend)
             } else {
-                socket.lines.clone()
+                tcp_lines(socket, backend).to_vec()
             };
             if wanted != got {
                 mismatches.push(Mismatch {
@@ -109,6 +109,14 @@ pub fn lines(worlds: &[World], said: &Said, settled: &BTreeSet<u64>, backend: Ba
         mismatches.extend(histories(lives, got.collect()));
     }
     mismatches
+}
+
+/// What a watch has to say about a TCP socket.
+fn tcp_lines(socket: &Socket, backend: Backend) -> &[String] {
+    match socket.lines.split_last() {
+        Some((_, told)) if backend.misses_the_end_of(socket) => told,
+        _ => &socket.lines,
+    }
 }
 
 /// The lives of a socket: each connect begins one.
@@ -230,7 +238,10 @@ pub fn open_sockets(worlds: &[World], said: &Said, backend: Backend) -> usize {
         socket.is_unix() && backend.is_blind_to(socket) && said.of(backend.unix_number(socket)).is_empty()
     };
     sockets
-        .filter(|socket| !socket.released && socket.wire != Wire::Unconnected && !missed(socket))
+        .filter(|socket| {
+            let open = !socket.released && socket.wire != Wire::Unconnected;
+            open && !missed(socket) || backend.misses_the_end_of(socket)
+        })
         .count()
 }
 

@@ -144,6 +144,8 @@ pub struct Socket {
     pub end: Option<End>,
     /// The server has shut down sending.
     pub end_is_mute: bool,
+    /// The last connection was over, and then dissolved by `connect(AF_UNSPEC)`.
+    pub dissolved: bool,
     /// What the agent has to say about it, line by line.
     pub lines: Vec<String>,
 }
@@ -169,6 +171,7 @@ impl Socket {
             released: false,
             end: None,
             end_is_mute: false,
+            dissolved: false,
             lines: Vec::new(),
         }
     }
@@ -178,7 +181,7 @@ impl Socket {
         (self.opener, self.server, self.port) = (opener, server, port);
         (self.ended, self.end, self.end_is_mute) = (None, None, false);
         (self.unread, self.sent, self.received) = (0, 0, 0);
-        (self.deaf, self.mute) = (false, false);
+        (self.deaf, self.mute, self.dissolved) = (false, false, false);
     }
 
     pub fn established(&mut self, end: End) {

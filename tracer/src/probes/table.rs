@@ -100,6 +100,14 @@ pub const CLASSIC: &[Probe] = &[
         purpose: "the last descriptor of a socket closed",
         without: "nothing works",
     },
+    Probe {
+        program: "connleak_classic_reset",
+        hook: Hook::Tracepoint("tcp", "tcp_receive_reset"),
+        since: "5.8",
+        required: true,
+        purpose: "a server's reset told from a close",
+        without: "nothing works",
+    },
 ];
 
 impl Probe {
