@@ -237,6 +237,10 @@ pub struct Snapshot {
     pub ended: Nanos,
     /// One for each descriptor.
     pub observations: Vec<Observation>,
+    /// It has no rows for sockets whose connection is over, though a descriptor may refer to them: `sock_diag` does not
+    /// list them.
+    #[serde(default)]
+    pub open_only: bool,
 }
 
 /// Why events did not arrive.

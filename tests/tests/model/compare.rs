@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::{
+    backend::Backend,
     truth::{self, Cause, Socket, Wire},
     world::World,
 };
@@ -51,8 +52,8 @@ impl Said {
         }
     }
 
-    fn of(&self, socket: &Socket) -> &[String] {
-        self.by_cookie.get(&socket.cookie).map_or(&[], Vec::as_slice)
+    fn of(&self, number: u64) -> &[String] {
+        self.by_cookie.get(&number).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -63,38 +64,94 @@ pub struct Mismatch {
 }
 
 /// Compares the lines of a watch with the truth. `settled`: the unix sockets that were open long enough to be seen.
-pub fn lines(worlds: &[World], said: &Said, settled: &BTreeSet<u64>) -> Vec<Mismatch> {
+pub fn lines(worlds: &[World], said: &Said, settled: &BTreeSet<u64>, backend: Backend) -> Vec<Mismatch> {
     let mut mismatches = Vec::new();
     let mut known = BTreeSet::new();
+    // Where the agent has no cookies.
+    let mut lives = Vec::new();
     for world in worlds {
         for socket in &world.sockets {
-            known.insert(socket.cookie);
-            let got = said.of(socket);
-            let wanted = if socket.is_unix() {
-                unix_lines(socket, got, settled.contains(&socket.cookie))
-            } else {
-                socket.lines.clone()
-            };
-            if wanted == got {
+            if !backend.has_cookies() && !socket.is_unix() {
+                lives.extend(split(tcp_lines(socket, backend)).map(|life| (world.index, life)));
                 continue;
             }
-            mismatches.push(Mismatch {
-                program: world.index,
-                text: format!(
-                    "socket {}: watch should have said {wanted:#?} and said {got:#?}",
-                    socket.cookie
-                ),
-            });
+            let number = if socket.is_unix() {
+                backend.unix_number(socket)
+            } else {
+                socket.cookie
+            };
+            known.insert(number);
+            let got = said.of(number);
+            let wanted = if socket.is_unix() {
+                unix_lines(socket, got, settled.contains(&socket.cookie), backend)
+            } else {
+                tcp_lines(socket, backend).to_vec()
+            };
+            if wanted != got {
+                mismatches.push(Mismatch {
+                    program: world.index,
+                    text: format!(
+                        "socket {}: watch should have said {wanted:#?} and said {got:#?}",
+                        socket.cookie
+                    ),
+                });
+            }
         }
     }
-    for (cookie, got) in &said.by_cookie {
-        if !known.contains(cookie) {
-            mismatches.push(Mismatch {
-                program: worlds.first().map_or(0, |world| world.index),
-                text: format!("no program has the socket {cookie} of which watch says {got:#?}"),
-            });
-        }
+    let others = said
+        .by_cookie
+        .iter()
+        .filter(|(number, _)| !known.contains(number));
+    if backend.has_cookies() {
+        mismatches.extend(others.map(|(cookie, got)| Mismatch {
+            program: worlds.first().map_or(0, |world| world.index),
+            text: format!("no program has the socket {cookie} of which watch says {got:#?}"),
+        }));
+    } else {
+        let got = others.flat_map(|(_, got)| split(got));
+        mismatches.extend(histories(lives, got.collect()));
     }
+    mismatches
+}
+
+/// What a watch has to say about a TCP socket.
+fn tcp_lines(socket: &Socket, backend: Backend) -> &[String] {
+    match socket.lines.split_last() {
+        Some((_, told)) if backend.misses_the_end_of(socket) => told,
+        _ => &socket.lines,
+    }
+}
+
+/// The lives of a socket: each connect begins one.
+fn split(lines: &[String]) -> impl Iterator<Item = &[String]> {
+    lines.chunk_by(|_, next| next.starts_with("close"))
+}
+
+/// Compares whole lives, each with whatever life is told of likewise. The first line says who connected from which port to
+/// which server, so that two lives are hardly ever alike; of failed connects, which have no port, as many have to be
+/// told of as there were.
+fn histories(wanted: Vec<(usize, &[String])>, mut got: Vec<&[String]>) -> Vec<Mismatch> {
+    let missing: Vec<(usize, &[String])> = wanted
+        .into_iter()
+        .filter(|(_, life)| {
+            let same = got.iter().position(|said| said == life);
+            same.map(|index| got.swap_remove(index)).is_none()
+        })
+        .collect();
+    let program = missing.first().map_or(0, |(program, _)| *program);
+    let mut mismatches = Vec::new();
+    for (program, life) in missing {
+        let similar = got.iter().position(|said| said.first() == life.first());
+        let said = similar.map(|index| got.swap_remove(index)).unwrap_or_default();
+        mismatches.push(Mismatch {
+            program,
+            text: format!("watch should have said {life:#?} and said {said:#?}"),
+        });
+    }
+    mismatches.extend(got.into_iter().map(|said| Mismatch {
+        program,
+        text: format!("no program has a socket of which watch says {said:#?}"),
+    }));
     mismatches
 }
 
@@ -102,11 +159,14 @@ pub fn lines(worlds: &[World], said: &Said, settled: &BTreeSet<u64>) -> Vec<Mism
 /// does not find is gone. One that lived for less than a second may never have been seen, and a descriptor that moved from
 /// process to process during a walk may have been passed over; then the socket goes and comes back. What must be right is
 /// the end: open or closed, and by whom, if there was a snapshot between the server's close and the client's.
-fn unix_lines(socket: &Socket, got: &[String], settled: bool) -> Vec<String> {
+fn unix_lines(socket: &Socket, got: &[String], settled: bool, backend: Backend) -> Vec<String> {
     let open = truth::open_line(0, &socket.server, 0);
     let close = |cause: Cause| truth::close_line(cause.name(), 0, &socket.server);
     let opened = got.iter().filter(|line| **line == open).count();
-    let is_open = !socket.released;
+    // Unless its server was gone before a snapshot could know who that was.
+    let missed = got.is_empty() && backend.is_blind_to(socket);
+    let is_open = !socket.released && !missed;
+    let settled = settled && !missed;
     let mut wanted = Vec::new();
     for _ in 0..opened.max(usize::from(is_open || settled)) {
         wanted.extend([open.clone(), close(Cause::Unseen)]);
@@ -123,18 +183,31 @@ fn unix_lines(socket: &Socket, got: &[String], settled: bool) -> Vec<String> {
 }
 
 /// Compares a scan with the truth.
-pub fn scan(worlds: &[World], lines: &[Value]) -> Vec<Mismatch> {
-    let mut rows: BTreeMap<u64, String> = BTreeMap::new();
+pub fn scan(worlds: &[World], lines: &[Value], backend: Backend) -> Vec<Mismatch> {
+    let mut rows: BTreeMap<String, String> = BTreeMap::new();
     for line in lines.iter().filter(|line| line["event"] == "socket") {
-        rows.insert(line["socket"]["cookie"].as_u64().unwrap_or(0), row(line));
+        let socket = &line["socket"];
+        let name = if backend.has_cookies() {
+            socket["cookie"].to_string()
+        } else {
+            let first = &socket["holders"][0];
+            format!("{}/{}", first["pid"], first["fd"])
+        };
+        rows.insert(name, row(line));
     }
     let mut mismatches = Vec::new();
     for world in worlds {
-        let holders = world.holders();
+        let all = world.holders();
         for (index, socket) in world.sockets.iter().enumerate() {
-            let wanted = socket.scan_line(holders.get(&index).map_or(&[], Vec::as_slice));
-            let got = rows.get(&socket.cookie);
-            if wanted.as_ref() != got && !(socket.undecidable() && got.is_none()) {
+            let holders = all.get(&index).map_or(&[][..], Vec::as_slice);
+            let name = match holders.first() {
+                _ if backend.has_cookies() => socket.cookie.to_string(),
+                Some((pid, fd)) => format!("{pid}/{fd}"),
+                None => continue,
+            };
+            let wanted = socket.scan_line(holders).filter(|_| !backend.is_blind_to(socket));
+            let got = rows.remove(&name);
+            if wanted != got && !(socket.undecidable() && got.is_none()) {
                 mismatches.push(Mismatch {
                     program: world.index,
                     text: format!(
@@ -145,15 +218,31 @@ pub fn scan(worlds: &[World], lines: &[Value]) -> Vec<Mismatch> {
                 });
             }
         }
+        // The rest is held by others: by the test itself, or by programs still to come.
+        for (name, row) in &rows {
+            let mut pids = world.actors.iter().map(|actor| format!(" {}/", actor.pid));
+            if pids.any(|pid| row.contains(&pid)) {
+                mismatches.push(Mismatch {
+                    program: world.index,
+                    text: format!("program has no socket {name}, of which scan says {row}"),
+                });
+            }
+        }
     }
     mismatches
 }
 
 /// How many sockets a watch should count as open.
-pub fn open_sockets(worlds: &[World]) -> usize {
+pub fn open_sockets(worlds: &[World], said: &Said, backend: Backend) -> usize {
     let sockets = worlds.iter().flat_map(|world| &world.sockets);
+    let missed = |socket: &Socket| {
+        socket.is_unix() && backend.is_blind_to(socket) && said.of(backend.unix_number(socket)).is_empty()
+    };
     sockets
-        .filter(|socket| !socket.released && socket.wire != Wire::Unconnected)
+        .filter(|socket| {
+            let open = !socket.released && socket.wire != Wire::Unconnected;
+            open && !missed(socket) || backend.misses_the_end_of(socket)
+        })
         .count()
 }
 

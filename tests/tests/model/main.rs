@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backend;
 mod compare;
 mod program;
 mod random;
@@ -19,12 +20,13 @@ use std::{
     collections::BTreeSet,
     env, fs,
     path::PathBuf,
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use backend::Backend;
 use compare::{Mismatch, Said};
 use connleak_tests::{agent, lines, require_root, root, watch::Watch};
 use servers::Servers;
@@ -37,11 +39,39 @@ const THREADS: usize = 3;
 /// How long the agent may take to say what has happened: a second is what it may take to notice a unix socket.
 const AGENT: Duration = Duration::from_secs(8);
 
+/// One test at a time: each waits for what the agent notices within a second, and there may be two processors.
+static TURN: Mutex<()> = Mutex::new(());
+
 #[test]
 fn root_random_programs_and_the_watch_agree_about_every_socket() -> Result<()> {
     require_root!();
+    agree(Backend::from_environment()?, number("CONNLEAK_PROGRAMS", 200)?)
+}
+
+#[test]
+fn root_random_programs_agree_on_the_memory_backend() -> Result<()> {
+    require_root!();
+    agree(Backend::Memory, number("CONNLEAK_PROGRAMS", 200)?.div_ceil(5))
+}
+
+#[test]
+fn root_random_programs_agree_on_the_diag_backend() -> Result<()> {
+    require_root!();
+    agree(Backend::Diag, number("CONNLEAK_PROGRAMS", 200)?.div_ceil(5))
+}
+
+#[test]
+fn root_random_programs_agree_on_the_tracepoint_backend() -> Result<()> {
+    require_root!();
+    agree(Backend::Tracepoint, number("CONNLEAK_PROGRAMS", 200)?.div_ceil(5))
+}
+
+/// Runs the programs, and fails with the shortest one that shows a mismatch.
+fn agree(backend: Backend, programs: u64) -> Result<()> {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _tracefs = backend.prepare()?;
+    let programs = usize::try_from(programs)?;
     let seed = number("CONNLEAK_SEED", 1)?;
-    let programs = usize::try_from(number("CONNLEAK_PROGRAMS", 200)?)?;
     let length = usize::try_from(number("CONNLEAK_OPERATIONS", 110)?)?;
     let start = Instant::now();
     let mut operations = 0;
@@ -54,6 +84,7 @@ fn root_random_programs_and_the_watch_agree_about_every_socket() -> Result<()> {
             count,
             seed,
             length,
+            backend,
         };
         let outcome = batch
             .run()
@@ -63,7 +94,8 @@ fn root_random_programs_and_the_watch_agree_about_every_socket() -> Result<()> {
         first += count;
     }
     root::say(&format!(
-        "programs {programs}, operations {operations}, mismatches {} (seed {seed}, {:.1} s)",
+        "{}: programs {programs}, operations {operations}, mismatches {} (seed {seed}, {:.1} s)",
+        backend.name(),
         wrong.len(),
         start.elapsed().as_secs_f64()
     ));
@@ -75,7 +107,7 @@ fn root_random_programs_and_the_watch_agree_about_every_socket() -> Result<()> {
         bail!(
             "{} mismatches; the first: {}",
             wrong.len(),
-            shortest(alone, length)?
+            shortest(alone, length, backend)?
         );
     }
     Ok(())
@@ -91,13 +123,14 @@ fn number(name: &str, default: u64) -> Result<u64> {
 }
 
 /// The failing program alone, and as short as a search by halves finds it.
-fn shortest(seed: u64, length: usize) -> Result<String> {
+fn shortest(seed: u64, length: usize, backend: Backend) -> Result<String> {
     let run = |length| {
         Batch {
             first: 0,
             count: 1,
             seed,
             length,
+            backend,
         }
         .run()
     };
@@ -135,6 +168,7 @@ struct Batch {
     count: usize,
     seed: u64,
     length: usize,
+    backend: Backend,
 }
 
 struct Outcome {
@@ -152,21 +186,24 @@ impl Batch {
         }
         let mut flags: Vec<String> = servers.iter().flat_map(Servers::flags).collect();
         flags.extend(["--idle".to_owned(), "1s".to_owned()]);
-        let mut watch_flags = flags.clone();
-        watch_flags.push("--events".to_owned());
-        let watch = Watch::attached(watch_flags)?;
+        flags.extend(self.backend.flags());
+        let mut command = agent::command(["watch", "-o", "json", "--events"])?;
+        let mut watch = Watch::start(command.args(&flags))?;
+        watch.wait_attached()?;
         let mut worlds = self.run_programs(servers)?;
 
         let mut judge = Judge {
             watch,
+            backend: self.backend,
             said: Said::default(),
             taken: 0,
             settled: BTreeSet::new(),
         };
         let mut mismatches = judge.compare(&worlds)?;
-        let look = agent::scan(flags)?;
+        let mut command = agent::command(["scan", "-o", "json"])?;
+        let look = agent::run_command(command.args(flags))?;
         ensure!(matches!(look.code(), Some(0 | 3)), "{}", look.describe());
-        mismatches.extend(compare::scan(&worlds, &look.lines()?));
+        mismatches.extend(compare::scan(&worlds, &look.lines()?, self.backend));
 
         // Half of the programs end, and the others leave their sockets open.
         let open = worlds.iter().flat_map(|world| &world.sockets);
@@ -231,6 +268,7 @@ impl Batch {
 /// What the agent has said so far.
 struct Judge {
     watch: Watch,
+    backend: Backend,
     said: Said,
     taken: usize,
     settled: BTreeSet<u64>,
@@ -244,7 +282,7 @@ impl Judge {
             let lines = self.watch.lines_from(self.taken)?;
             self.taken += lines.len();
             self.said.take(&lines);
-            let mismatches = compare::lines(worlds, &self.said, &self.settled);
+            let mismatches = compare::lines(worlds, &self.said, &self.settled, self.backend);
             if mismatches.is_empty() || start.elapsed() > AGENT {
                 return Ok(mismatches);
             }
@@ -264,7 +302,7 @@ impl Judge {
             (
                 "sockets",
                 &summary["sockets"],
-                compare::open_sockets(worlds) + before,
+                compare::open_sockets(worlds, &self.said, self.backend) + before,
             ),
             ("events lost", &summary["completeness"]["events_lost"], 0),
             (

@@ -116,6 +116,8 @@ impl End {
 )]
 pub struct Socket {
     pub cookie: u64,
+    /// Only of unix sockets.
+    pub inode: u64,
     pub kind: Kind,
     pub wire: Wire,
     /// Who ended the connection, once somebody has.
@@ -142,15 +144,18 @@ pub struct Socket {
     pub end: Option<End>,
     /// The server has shut down sending.
     pub end_is_mute: bool,
+    /// The last connection was over, and then dissolved by `connect(AF_UNSPEC)`.
+    pub dissolved: bool,
     /// What the agent has to say about it, line by line.
     pub lines: Vec<String>,
 }
 
 impl Socket {
     /// A socket that has just tried to connect.
-    pub fn new(cookie: u64, kind: Kind) -> Self {
+    pub fn new(cookie: u64, inode: u64, kind: Kind) -> Self {
         Self {
             cookie,
+            inode,
             kind,
             wire: Wire::Unconnected,
             ended: None,
@@ -166,6 +171,7 @@ impl Socket {
             released: false,
             end: None,
             end_is_mute: false,
+            dissolved: false,
             lines: Vec::new(),
         }
     }
@@ -175,7 +181,7 @@ impl Socket {
         (self.opener, self.server, self.port) = (opener, server, port);
         (self.ended, self.end, self.end_is_mute) = (None, None, false);
         (self.unread, self.sent, self.received) = (0, 0, 0);
-        (self.deaf, self.mute) = (false, false);
+        (self.deaf, self.mute, self.dissolved) = (false, false, false);
     }
 
     pub fn established(&mut self, end: End) {

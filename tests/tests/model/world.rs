@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     io::{Read as _, Write as _},
     os::fd::OwnedFd,
     process::{Child, Command, Stdio},
@@ -89,6 +90,20 @@ impl Actor {
         }
         Ok(())
     }
+}
+
+/// The inode's number of a socket. Asked of any thread: a first thread that has exited has no descriptors.
+fn inode(pid: u32, fd: i32) -> Result<u64> {
+    let links = fs::read_dir(format!("/proc/{pid}/task"))?
+        .filter_map(|task| fs::read_link(task.ok()?.path().join(format!("fd/{fd}"))).ok());
+    let numbers = links.filter_map(|link| {
+        let link = link.to_str()?.strip_prefix("socket:[")?;
+        link.strip_suffix(']')?.parse().ok()
+    });
+    let mut numbers = numbers;
+    numbers
+        .next()
+        .with_context(|| format!("pid {pid} has no socket {fd}"))
 }
 
 /// A descriptor in a message that nobody has received yet.
@@ -196,7 +211,12 @@ impl World {
         };
         let (new_fd, cookie, local): (i32, u64, u16) = (new_fd.parse()?, cookie.parse()?, local.parse()?);
         if fd.is_none() {
-            self.sockets.push(Socket::new(cookie, kind));
+            let inode = if kind == Kind::Unix {
+                inode(pid, new_fd)?
+            } else {
+                0
+            };
+            self.sockets.push(Socket::new(cookie, inode, kind));
             self.actors[actor]
                 .fds
                 .insert(new_fd, (self.sockets.len() - 1, cloexec));
@@ -229,6 +249,7 @@ impl World {
         let waits = self.must_hear(self.index_of(handle));
         let socket = self.socket_mut(handle);
         socket.let_go();
+        socket.dissolved = socket.wire == Wire::Over;
         socket.wire = Wire::Unconnected;
         self.wait_heard(&waits)?;
         let socket = self.socket_mut(handle);

@@ -6,7 +6,8 @@
 
 use aya_ebpf::{
     helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns},
-    macros::tracepoint,
+    macros::{map, tracepoint},
+    maps::LruHashMap,
     programs::TracePointContext,
 };
 use connleak_ebpf::{
@@ -23,6 +24,14 @@ use super::{
 #[unsafe(no_mangle)]
 static OLD_DESTROY: u32 = 0;
 
+/// Sockets that a reset has arrived for, by address, until the state change that it causes. A reset takes a
+/// socket from any state to closed, as its own close may; only this tells the two apart here.
+#[map]
+static RESETS: LruHashMap<u64, u8> = LruHashMap::with_max_entries(4096, 0);
+
+/// `ECONNRESET` of `include/uapi/asm-generic/errno.h`.
+const RESET: i32 = 104;
+
 /// `sock/inet_sock_set_state`.
 #[tracepoint]
 pub fn connleak_classic(ctx: TracePointContext) -> u32 {
@@ -36,6 +45,15 @@ pub fn connleak_classic(ctx: TracePointContext) -> u32 {
 #[tracepoint]
 pub fn connleak_classic_destroy(ctx: TracePointContext) -> u32 {
     if let Err(Skip::Fault) = try_destroy(&ctx) {
+        count(Counter::ReadFault);
+    }
+    0
+}
+
+/// `tcp/tcp_receive_reset`: looks as `tcp/tcp_destroy_sock` does.
+#[tracepoint]
+pub fn connleak_classic_reset(ctx: TracePointContext) -> u32 {
+    if let Err(Skip::Fault) = try_reset(&ctx) {
         count(Counter::ReadFault);
     }
     0
@@ -77,6 +95,9 @@ fn try_state(ctx: &TracePointContext) -> Result<(), Skip> {
         flow,
         ..Transition::default()
     };
+    if new_state == tcp::CLOSE && RESETS.remove(transition.cookie).is_ok() {
+        transition.error = RESET;
+    }
     if old_state == tcp::CLOSE && new_state == tcp::SYN_SENT {
         transition.kind = KIND_CONNECT;
         let pid_tid = bpf_get_current_pid_tgid();
@@ -95,19 +116,28 @@ fn try_state(ctx: &TracePointContext) -> Result<(), Skip> {
 }
 
 #[inline(always)]
-fn try_destroy(ctx: &TracePointContext) -> Result<(), Skip> {
+fn try_reset(ctx: &TracePointContext) -> Result<(), Skip> {
+    wanted_end(ctx)?;
+    let address: u64 = field(ctx, classic::destroy::SKADDR)?;
+    // Full is not possible: the least recent goes, whose state has changed long ago.
+    let _ = RESETS.insert(address, 1, 0);
+    Ok(())
+}
+
+#[inline(always)]
+fn wanted_end(ctx: &TracePointContext) -> Result<Flow, Skip> {
     use classic::destroy;
     // SAFETY: a live static, set before load.
     let old = unsafe { core::ptr::read_volatile(&raw const OLD_DESTROY) } == 1;
     // Of the two, the verifier sees the one that this kernel has.
-    let flow = if old {
+    if old {
         wanted_flow(
             ctx,
             destroy::SPORT,
             destroy::DPORT,
             destroy::OLD_SADDR_V6,
             destroy::OLD_DADDR_V6,
-        )?
+        )
     } else {
         wanted_flow(
             ctx,
@@ -115,15 +145,20 @@ fn try_destroy(ctx: &TracePointContext) -> Result<(), Skip> {
             destroy::DPORT,
             destroy::SADDR_V6,
             destroy::DADDR_V6,
-        )?
-    };
+        )
+    }
+}
+
+#[inline(always)]
+fn try_destroy(ctx: &TracePointContext) -> Result<(), Skip> {
+    let flow = wanted_end(ctx)?;
     send(Transition {
         kind: KIND_DESTROY,
         old_state: tcp::CLOSE,
         new_state: tcp::CLOSE,
         // SAFETY: no arguments.
         at: unsafe { bpf_ktime_get_ns() },
-        cookie: field(ctx, destroy::SKADDR)?,
+        cookie: field(ctx, classic::destroy::SKADDR)?,
         flow,
         ..Transition::default()
     });

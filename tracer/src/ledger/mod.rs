@@ -389,7 +389,11 @@ impl Ledger {
                     // TCP tells when it ends, so an unheld socket is in flight (SCM_RIGHTS) or registered
                     // with io_uring; unless events were lost. What is ending may take minutes to say so when
                     // the server is out of reach. Unix sockets never tell.
-                    let ending = matches!(connection.state, State::Closing | State::Closed);
+                    let ending = match connection.state {
+                        State::Closing => true,
+                        State::Closed => !snapshot.open_only,
+                        _ => false,
+                    };
                     if self.unsettled || !connection.tells() || ending {
                         gone.insert(*cookie);
                     }

@@ -67,6 +67,7 @@ fn observation(number: u16, at: Nanos, used: Nanos) -> Observation {
 
 fn snapshot(at: Nanos, observations: Vec<Observation>) -> Event {
     Event::Snapshot(Snapshot {
+        open_only: false,
         began: at,
         ended: at,
         observations,

@@ -7,7 +7,7 @@
 
 use std::{collections::HashMap, net::SocketAddr};
 
-use crate::event::Cookie;
+use crate::event::{Cookie, Nanos};
 
 /// Both ends of a connection, this side's first.
 pub(super) type Ends = (SocketAddr, SocketAddr);
@@ -15,49 +15,97 @@ pub(super) type Ends = (SocketAddr, SocketAddr);
 /// Set in cookies made here: the kernel's count up from one and never get there.
 const OURS: u64 = 1 << 63;
 
+/// A socket at an address.
+#[derive(Clone, Copy)]
+struct Known {
+    cookie: Cookie,
+    ends: Option<Ends>,
+}
+
 /// See the module's head.
 #[derive(Default)]
 pub(super) struct Identity {
-    by_address: HashMap<u64, Cookie>,
+    by_address: HashMap<u64, Known>,
     by_ends: HashMap<Ends, Cookie>,
+    /// Sockets that have ended since the last walk, with the time: a row may have been read before.
+    gone: HashMap<Ends, (Nanos, Cookie)>,
     made: u64,
 }
 
 impl Identity {
-    /// A connect: whatever had this address before is gone.
+    /// A connect. Whatever was known at this address, and was not destroyed in view, connects anew; or it was dissolved
+    /// and destroyed unseen, and its name is free. Either way its connection is over, and the ledger takes it so.
     pub(super) fn connect(&mut self, address: u64) -> Cookie {
-        self.made += 1;
-        let cookie = Cookie(OURS | self.made);
-        self.by_address.insert(address, cookie);
+        let before = self.by_address.remove(&address);
+        if let Some(known) = before {
+            self.free(known);
+        }
+        let cookie = before.map_or_else(
+            || {
+                self.made += 1;
+                Cookie(OURS | self.made)
+            },
+            |known| known.cookie,
+        );
+        self.by_address.insert(address, Known { cookie, ends: None });
         cookie
     }
 
     /// A later event of the socket at this address.
     pub(super) fn event(&mut self, address: u64, ends: Option<Ends>) -> Cookie {
         let known = self.by_address.get(&address).copied();
-        let cookie = known
-            .or_else(|| ends.and_then(|ends| self.by_ends.get(&ends).copied()))
-            .unwrap_or_else(|| self.connect(address));
-        self.by_address.insert(address, cookie);
-        if let Some(ends) = ends {
+        let known = known.unwrap_or_else(|| Known {
+            // One that was there before attach, which a walk has found by its ends.
+            cookie: ends
+                .and_then(|ends| self.by_ends.get(&ends).copied())
+                .unwrap_or_else(|| self.connect(address)),
+            ends: None,
+        });
+        let cookie = known.cookie;
+        let known = Known {
+            cookie,
+            ends: known.ends.or(ends),
+        };
+        self.by_address.insert(address, known);
+        if let Some(ends) = known.ends {
             self.by_ends.insert(ends, cookie);
         }
         cookie
     }
 
     /// The end of the socket at this address: the address, and the ends, are free for others.
-    pub(super) fn destroyed(&mut self, address: u64, ends: Option<Ends>) -> Cookie {
+    pub(super) fn destroyed(&mut self, at: Nanos, address: u64, ends: Option<Ends>) -> Cookie {
         let cookie = self.event(address, ends);
-        self.by_address.remove(&address);
-        if let Some(ends) = ends {
-            self.by_ends.remove(&ends);
+        if let Some(known) = self.by_address.remove(&address) {
+            self.free(known);
+            if let Some(ends) = known.ends {
+                self.gone.insert(ends, (at, cookie));
+            }
         }
         cookie
     }
 
-    /// A socket that a snapshot found under its real cookie.
-    pub(super) fn observed(&mut self, real: Cookie, ends: Option<Ends>) -> Cookie {
-        ends.map_or(real, |ends| *self.by_ends.entry(ends).or_insert(real))
+    fn free(&mut self, known: Known) {
+        if let Some(ends) = known.ends
+            && self.by_ends.get(&ends) == Some(&known.cookie)
+        {
+            self.by_ends.remove(&ends);
+        }
+    }
+
+    /// A socket that a snapshot found under its real cookie at this moment. Events that came later may have been read
+    /// already: then the row is of the socket that they were about.
+    pub(super) fn observed(&mut self, at: Nanos, real: Cookie, ends: Option<Ends>) -> Cookie {
+        let Some(ends) = ends else { return real };
+        if let Some((_, cookie)) = self.gone.get(&ends).filter(|(ended, _)| *ended >= at) {
+            return *cookie;
+        }
+        *self.by_ends.entry(ends).or_insert(real)
+    }
+
+    /// All rows of a walk have been named.
+    pub(super) fn walked(&mut self) {
+        self.gone.clear();
     }
 }
 
@@ -75,7 +123,7 @@ mod tests {
         let mut identity = Identity::default();
         let first = identity.connect(0xffff_8880);
         assert_eq!(identity.event(0xffff_8880, Some(ends(40_000))), first);
-        assert_eq!(identity.destroyed(0xffff_8880, Some(ends(40_000))), first);
+        assert_eq!(identity.destroyed(9, 0xffff_8880, Some(ends(40_000))), first);
         assert_ne!(identity.connect(0xffff_8880), first);
     }
 
@@ -84,8 +132,8 @@ mod tests {
         let mut identity = Identity::default();
         let opened = identity.connect(1);
         identity.event(1, Some(ends(40_000)));
-        assert_eq!(identity.observed(Cookie(77), Some(ends(40_000))), opened);
-        assert_eq!(identity.observed(Cookie(78), Some(ends(40_001))), Cookie(78));
+        assert_eq!(identity.observed(5, Cookie(77), Some(ends(40_000))), opened);
+        assert_eq!(identity.observed(5, Cookie(78), Some(ends(40_001))), Cookie(78));
         assert_eq!(identity.event(2, Some(ends(40_001))), Cookie(78));
     }
 
@@ -94,9 +142,22 @@ mod tests {
         let mut identity = Identity::default();
         let first = identity.connect(1);
         identity.event(1, Some(ends(40_000)));
-        identity.destroyed(1, Some(ends(40_000)));
+        identity.destroyed(9, 1, Some(ends(40_000)));
         let second = identity.connect(2);
         assert_eq!(identity.event(2, Some(ends(40_000))), second);
         assert_ne!(first, second);
+    }
+
+    #[test]
+    fn a_row_read_before_the_sockets_end_is_that_sockets() {
+        let mut identity = Identity::default();
+        let first = identity.connect(1);
+        identity.event(1, Some(ends(40_000)));
+        identity.destroyed(9, 1, None);
+        assert_eq!(identity.observed(5, Cookie(77), Some(ends(40_000))), first);
+        // The same ends once more.
+        assert_eq!(identity.observed(10, Cookie(78), Some(ends(40_000))), Cookie(78));
+        identity.walked();
+        assert_eq!(identity.observed(20, Cookie(78), Some(ends(40_000))), Cookie(78));
     }
 }

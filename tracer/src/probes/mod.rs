@@ -327,6 +327,7 @@ impl Probes {
             began,
             ended,
             observations,
+            open_only: !self.backend.iterates(),
         })
     }
 

@@ -100,6 +100,14 @@ pub const CLASSIC: &[Probe] = &[
         purpose: "the last descriptor of a socket closed",
         without: "nothing works",
     },
+    Probe {
+        program: "connleak_classic_reset",
+        hook: Hook::Tracepoint("tcp", "tcp_receive_reset"),
+        since: "5.8",
+        required: false,
+        purpose: "a server's reset told from a close",
+        without: "a server's reset is told as a close by the application",
+    },
 ];
 
 impl Probe {

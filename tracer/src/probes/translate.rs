@@ -36,6 +36,8 @@ pub(super) struct Translator {
     tick_rate: Option<u64>,
     /// Whether the programs that note what unix sockets carry are attached.
     pub(super) follows_unix: bool,
+    /// Clients of unix sockets as the last `sock_diag` had them, by cookie: see [`Self::name_unix_servers`].
+    unix_names: HashMap<u64, UnixRow>,
     /// Which socket is which, where events have no cookies.
     identity: Option<Identity>,
     /// When the first walk was over: what is new from then on is really new.
@@ -51,6 +53,7 @@ impl Translator {
             servers: HashMap::new(),
             tick_rate: None,
             follows_unix: false,
+            unix_names: HashMap::new(),
             walked: None,
             identity: (backend == Backend::Tracepoint).then(Identity::default),
             unix_servers: Vec::new(),
@@ -107,7 +110,9 @@ impl Translator {
     fn change(&mut self, transition: &Transition) -> Change {
         let destroyed = transition.kind == KIND_DESTROY;
         let cookie = match &mut self.identity {
-            Some(identity) if destroyed => identity.destroyed(transition.cookie, ends(&transition.flow)),
+            Some(identity) if destroyed => {
+                identity.destroyed(transition.at, transition.cookie, ends(&transition.flow))
+            }
             Some(identity) => identity.event(transition.cookie, ends(&transition.flow)),
             None => Cookie(transition.cookie),
         };
@@ -164,9 +169,35 @@ impl Translator {
     }
 
     /// Translates rows that `sock_diag` gave.
-    pub(super) fn diag_rows(&mut self, rows: diag::Rows) -> Vec<Observation> {
+    pub(super) fn diag_rows(&mut self, mut rows: diag::Rows) -> Vec<Observation> {
         self.tick_rate = Some(diag::TICK_RATE);
-        self.observations(rows.tcp, &rows.unix)
+        self.name_unix_servers(&mut rows.unix);
+        let observations = self.observations(rows.tcp, &rows.unix);
+        if let Some(identity) = &mut self.identity {
+            identity.walked();
+        }
+        observations
+    }
+
+    /// Gives clients whose server is gone the name that it had when an earlier walk saw them; drops the others.
+    fn name_unix_servers(&mut self, rows: &mut Vec<UnixRow>) {
+        rows.retain_mut(|row| {
+            if row.client == 0 || row.path_len > 0 {
+                return true;
+            }
+            let known = self.unix_names.get(&row.cookie);
+            if let Some(known) = known {
+                (row.path, row.path_len) = (known.path, known.path_len);
+            }
+            known.is_some()
+        });
+        let mut names = HashMap::new();
+        for row in rows.iter().filter(|row| row.client == 1) {
+            if self.server(Place::Unix(unix_name(row))).is_some() {
+                names.insert(row.cookie, *row);
+            }
+        }
+        self.unix_names = names;
     }
 
     fn observations(&mut self, mut rows: Vec<Row>, unix_rows: &[UnixRow]) -> Vec<Observation> {
@@ -217,7 +248,7 @@ impl Translator {
         Some(Observation {
             at: row.at,
             cookie: match &mut self.identity {
-                Some(identity) => identity.observed(Cookie(row.cookie), ends(&row.flow)),
+                Some(identity) => identity.observed(row.at, Cookie(row.cookie), ends(&row.flow)),
                 None => Cookie(row.cookie),
             },
             holder: Holder {

@@ -238,6 +238,7 @@ impl World {
         };
         let observations = self.sockets.iter().map(row).collect();
         self.tell(&Event::Snapshot(Snapshot {
+            open_only: false,
             began,
             ended: self.now,
             observations,

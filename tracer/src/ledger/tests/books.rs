@@ -45,6 +45,7 @@ impl Books {
 
     pub(super) fn snapshot(&mut self, began: u64, ended: u64, rows: impl IntoIterator<Item = Observation>) {
         self.apply(&Event::Snapshot(Snapshot {
+            open_only: false,
             began: began * MS,
             ended: ended * MS,
             observations: rows.into_iter().collect(),

@@ -1,7 +1,13 @@
 //! `sock_diag` (<https://man7.org/linux/man-pages/man7/sock_diag.7.html>): every TCP and unix socket of a
 //! network namespace.
 
-use std::{collections::HashMap, fs::File, net::IpAddr, os::unix::ffi::OsStrExt as _, thread};
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    net::IpAddr,
+    os::unix::ffi::OsStrExt as _,
+    thread,
+};
 
 use anyhow::{Context as _, Result, bail};
 use connleak_ebpf::{
@@ -39,28 +45,36 @@ pub(super) fn namespace(
                 setns(&file, CloneFlags::CLONE_NEWNET).with_context(|| {
                     format!("can't enter the network namespace {}", namespace.path.display())
                 })?;
-                let mut messages = dump(inet(INET, SocketId::new_v4()))?;
-                messages.extend(dump(inet(INET6, SocketId::new_v6()))?);
-                messages.extend(dump(unix())?);
-                Ok(messages)
+                let requests = [
+                    inet(INET, SocketId::new_v4()),
+                    inet(INET6, SocketId::new_v6()),
+                    unix(),
+                ];
+                // A row's time is before its reading: then no event that a row has not seen is older than it.
+                let dumps = requests.map(|request| (clock::monotonic(), dump(request)));
+                dumps
+                    .into_iter()
+                    .map(|(at, answers)| Ok((at, answers?)))
+                    .collect()
             })
             .join()
     });
     let Ok(messages) = messages else {
         bail!("the dump of a network namespace failed")
     };
-    let now = clock::monotonic();
-    let mut unix_ends = Vec::new();
-    for message in messages? {
-        match message {
-            SockDiagMessage::InetResponse(response) => {
-                rows.tcp.extend(tcp_row(&response, namespace.inode, now, wanted));
+    for (at, answers) in messages? {
+        let mut unix_ends = Vec::new();
+        for answer in answers {
+            match answer {
+                SockDiagMessage::InetResponse(response) => {
+                    rows.tcp.extend(tcp_row(&response, namespace.inode, at, wanted));
+                }
+                SockDiagMessage::UnixResponse(response) => unix_ends.push(*response),
+                _ => {}
             }
-            SockDiagMessage::UnixResponse(response) => unix_ends.push(*response),
-            _ => {}
         }
+        rows.unix.extend(unix_rows(&unix_ends, at));
     }
-    rows.unix.extend(unix_rows(&unix_ends, now));
     Ok(())
 }
 
@@ -171,12 +185,14 @@ fn tcp_row(response: &InetResponse, netns: u32, now: u64, wanted: &impl Fn(u16) 
     Some(row)
 }
 
-/// Both ends of unix connections whose server has a name.
+/// Both ends of unix connections whose server has a name. A client whose server is gone comes without: the kernel
+/// tells a server's name only as long as there is one.
 fn unix_rows(ends: &[UnixResponse], now: u64) -> Vec<UnixRow> {
     let names: HashMap<u32, &UnixDiagName> = ends
         .iter()
         .filter_map(|end| Some((end.header.inode, end.name()?)))
         .collect();
+    let alive: HashSet<u32> = ends.iter().map(|end| end.header.inode).collect();
     ends.iter()
         .filter(
             |end| end.header.state == tcp::ESTABLISHED && end.header.kind == 1, /* SOCK_STREAM */
@@ -184,18 +200,22 @@ fn unix_rows(ends: &[UnixResponse], now: u64) -> Vec<UnixRow> {
         .filter_map(|end| {
             let peer = end.peer()?;
             let (name, client) = match names.get(&end.header.inode) {
-                Some(own) => (own, 0),
-                None => (names.get(&peer)?, 1),
+                Some(own) => (Some(own), 0),
+                // Before 6.17 it is 0 by then.
+                None if !alive.contains(&peer) => (None, 1),
+                None => (Some(names.get(&peer)?), 1),
             };
             let mut row = UnixRow {
                 kind: ROW_UNIX,
                 at: now,
                 cookie: u64::from_ne_bytes(end.header.cookie),
                 inode: u64::from(end.header.inode),
-                peer_inode: u64::from(peer),
+                peer_inode: u64::from(if name.is_some() { peer } else { 0 }),
                 client,
+                shutdown: end.shutdown_state().unwrap_or(0),
                 ..UnixRow::default()
             };
+            let Some(name) = name else { return Some(row) };
             let (start, bytes) = match name {
                 UnixDiagName::Pathname(path) => (0, path.as_bytes()),
                 UnixDiagName::Abstract(name) => (1, name.as_slice()),

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs,
+    fs::{self, DirEntry},
     path::{Path, PathBuf},
 };
 
@@ -35,9 +35,16 @@ pub(super) fn network_namespaces() -> Result<Vec<NetworkNamespace>> {
     let mut found = Vec::new();
     for process in processes()? {
         let path = process.join("ns/net");
-        let Some(inode) = numbered(&path, "net:[").and_then(|inode| u32::try_from(inode).ok()) else {
+        let named = numbered(&path, "net:[").map(|inode| (path, inode));
+        let Some((path, inode)) = named.or_else(|| {
+            threads(&process).find_map(|thread| {
+                let path = thread.join("ns/net");
+                numbered(&path, "net:[").map(|inode| (path, inode))
+            })
+        }) else {
             continue;
         };
+        let Ok(inode) = u32::try_from(inode) else { continue };
         if seen.insert(inode) {
             found.push(NetworkNamespace { inode, path });
         }
@@ -55,12 +62,8 @@ pub(super) fn walk(inodes: &HashSet<u64>) -> Result<HashMap<u64, Vec<Holder>>> {
         let Some(pid) = process.file_name().and_then(|name| name.to_str()?.parse().ok()) else {
             continue;
         };
-        // A process that exits meanwhile holds nothing.
-        let Ok(descriptors) = fs::read_dir(process.join("fd")) else {
-            continue;
-        };
         let mut start = None;
-        for descriptor in descriptors.flatten() {
+        for descriptor in descriptors(&process) {
             let Some(inode) = numbered(&descriptor.path(), "socket:[") else {
                 continue;
             };
@@ -79,6 +82,31 @@ pub(super) fn walk(inodes: &HashSet<u64>) -> Result<HashMap<u64, Vec<Holder>>> {
         }
     }
     Ok(found)
+}
+
+/// The descriptors of a process; none once it has exited.
+///
+/// Those of its first thread, which stands for the process in `/proc`. When that one has exited and others go on, it
+/// has none any more, and any other thread has them all.
+fn descriptors(process: &Path) -> Vec<DirEntry> {
+    let list = |task: &Path| {
+        let entries = fs::read_dir(task.join("fd")).ok()?;
+        let found: Vec<DirEntry> = entries.flatten().collect();
+        (!found.is_empty()).then_some(found)
+    };
+    list(process)
+        .or_else(|| threads(process).find_map(|thread| list(&thread)))
+        .unwrap_or_default()
+}
+
+/// Every thread of a process but the first.
+fn threads(process: &Path) -> impl Iterator<Item = PathBuf> {
+    let first = process.file_name().map(ToOwned::to_owned);
+    let entries = fs::read_dir(process.join("task")).into_iter().flatten();
+    entries
+        .flatten()
+        .filter(move |thread| Some(thread.file_name()) != first)
+        .map(|thread| thread.path())
 }
 
 fn processes() -> Result<impl Iterator<Item = PathBuf>> {

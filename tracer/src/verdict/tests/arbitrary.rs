@@ -123,6 +123,7 @@ fn event() -> impl Strategy<Value = Event> {
     let snapshot =
         (moment(), moment(), vec(observation(), 0..20)).prop_map(|(began, ended, observations)| {
             Event::Snapshot(Snapshot {
+                open_only: false,
                 began,
                 ended,
                 observations,

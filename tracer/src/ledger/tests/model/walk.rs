@@ -74,6 +74,7 @@ impl World {
             let newest = walk.rows.iter().map(|row| row.at).max().unwrap_or(0);
             self.now = self.now.max(newest);
             let snapshot = Snapshot {
+                open_only: false,
                 began: walk.began,
                 ended: self.tick(),
                 observations: walk.rows,
