@@ -8,8 +8,10 @@
 //! * the *trough* rises: from link to link of the newest three, the fewest connections that were open at
 //!   once became more;
 //! * the *silence* rises: likewise the fewest that were silent at once. Without it no more than `suspect`;
-//! * it is a *habit*: such sockets went on coming up for `--idle` at least; or in three episodes with
-//!   `--idle` between them; or five of them, each opened a good while after the one before was ready;
+//! * it is a *habit*: they came up in three episodes with `--idle` between them; or there are five of them,
+//!   each opened a good while after the one before was ready; or the chain has five links and such sockets went
+//!   on coming up for `--idle` at least. That long, but fewer, is `suspect`: an application that starts opens
+//!   some single connections;
 //! * nobody *owns* them: a socket is owned by the thread that opened it while that thread lives, holds no
 //!   other open connection to the server, and has opened none since. Nor does any of them wait for an answer,
 //!   as far as times or counts tell. Without such sockets in the chain there must be a claim still, or it is
@@ -118,10 +120,11 @@ fn judge<'a>(view: &View<'a>, policy: &Policy, candidates: &[&'a Connection]) ->
     let began = links.first()?.opened_at?;
     let before = began.saturating_sub(1);
     let (opened, closed) = (view.group.opens_after(before), view.group.closes_after(before));
+    let went_on = went_on(view, began, policy.idle);
     let habit = episodes(&links, policy.idle) >= LINKS
-        || went_on(view, began, policy.idle)
-        || separate(candidates) >= SEPARATE;
-    if !habit || !rises(view, &links) {
+        || separate(candidates) >= SEPARATE
+        || went_on && links.len() >= SEPARATE;
+    if !habit && !went_on || !rises(view, &links) {
         return None;
     }
     let mut sockets = members(candidates, &links);
@@ -150,10 +153,13 @@ fn judge<'a>(view: &View<'a>, policy: &Policy, candidates: &[&'a Connection]) ->
         sockets,
         but,
     };
-    if silence_rises(view, &links) {
+    let why = if !silence_rises(view, &links) {
+        "more are open, but not more are silent: a pool under rising load does that"
+    } else if !habit {
+        "they are few: an application that starts opens some single connections"
+    } else {
         return Some(claim);
-    }
-    let why = "more are open, but not more are silent: a pool under rising load does that";
+    };
     Some(doubt(claim, why.to_owned()))
 }
 
