@@ -153,12 +153,11 @@ fn judge<'a>(view: &View<'a>, policy: &Policy, candidates: &[&'a Connection]) ->
         sockets,
         but,
     };
-    let why = if !silence_rises(view, &links) {
-        "more are open, but not more are silent: a pool under rising load does that"
-    } else if !habit {
-        "they are few: an application that starts opens some single connections"
-    } else {
-        return Some(claim);
+    let why = match silence_rises(view, &links) {
+        None => "this has been going on for too short a time to tell whether more and more are silent",
+        Some(false) => "more are open, but not more are silent: a pool under rising load does that",
+        Some(true) if !habit => "they are few: an application that starts opens some single connections",
+        Some(true) => return Some(claim),
     };
     Some(doubt(claim, why.to_owned()))
 }
@@ -231,16 +230,13 @@ fn rises(view: &View, links: &[&Connection]) -> bool {
 /// Whether the fewest that were silent at once rose likewise, over the newest links or over a longer time.
 ///
 /// Snapshots come a second apart or less, and other sockets come and go: so the links are taken a second
-/// apart at least, then two, four and so on, as far as they reach.
-fn silence_rises(view: &View, links: &[&Connection]) -> bool {
+/// apart at least, then two, four and so on, as far as they reach. `None` when they do not reach anywhere.
+fn silence_rises(view: &View, links: &[&Connection]) -> Option<bool> {
     let opened: Vec<Nanos> = links.iter().filter_map(|link| link.opened_at).collect();
-    let Some(&first) = opened.first() else {
-        return false;
-    };
-    let span = view.now.saturating_sub(first);
+    let span = view.now.saturating_sub(*opened.first()?);
     std::iter::successors(Some(SECOND), |step| step.checked_mul(2))
         .take_while(|step| step.saturating_mul(2) <= span)
-        .any(|step| {
+        .map_while(|step| {
             let mut moments = vec![view.now];
             for &at in opened.iter().rev() {
                 if moments.len() <= LINKS
@@ -256,11 +252,10 @@ fn silence_rises(view: &View, links: &[&Connection]) -> bool {
                 .windows(2)
                 .map(|pair| view.group.silent_trough(pair[0].midpoint(pair[1]), pair[1]))
                 .collect();
-            troughs.len() == LINKS
-                && troughs
-                    .windows(2)
-                    .all(|pair| pair[0].is_some() && pair[0] < pair[1])
+            let rise = |pair: &[Option<u64>]| pair[0].is_some() && pair[0] < pair[1];
+            (troughs.len() == LINKS).then(|| troughs.windows(2).all(rise))
         })
+        .reduce(|any, rises| any || rises)
 }
 
 /// How many times the process opened a link when the one before had been idle for `--idle`, and one.
