@@ -1,17 +1,24 @@
-"""leak_in_namespace.py: a small server and a client that leaks into it, for a network namespace of their own.
+"""leak_in_namespace.py [PORT FIRST]: a small server and a client that leaks into it, in a network namespace of their own.
+
+With PORT, the server listens there, and the client's own ports are FIRST, FIRST + 1, ...: so that two namespaces can
+have the very same connections.
 
 A real server would not add anything: what is tested is that the client is found across namespaces. The server is a
 child process, so that the client is the process that the test started. It answers each message with one byte.
 """
 
+import itertools
 import os
 import socket
 import subprocess
+import sys
 import threading
 
 from commands import serve
 
-ADDRESS = ("127.0.0.1", 5432)
+PORT, FIRST = (int(word) for word in sys.argv[1:]) if sys.argv[1:] else (5432, 0)
+ADDRESS = ("127.0.0.1", PORT)
+OWN_PORTS = itertools.count(FIRST) if FIRST else itertools.repeat(0)
 
 
 def answer(client):
@@ -20,7 +27,7 @@ def answer(client):
 
 
 def find_order():
-    connection = socket.create_connection(ADDRESS)
+    connection = socket.create_connection(ADDRESS, source_address=("127.0.0.1", next(OWN_PORTS)))
     connection.sendall(b"select 1")
     connection.recv(1)
     return connection  # the bug: nobody closes it

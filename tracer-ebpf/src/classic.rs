@@ -37,7 +37,8 @@ pub mod state {
     ];
 }
 
-/// `tcp/tcp_destroy_sock`.
+/// `tcp/tcp_destroy_sock`. Later kernels have the family in it, which moves what follows: the agent looks, and tells
+/// the program.
 pub mod destroy {
     /// `skaddr`
     pub const SKADDR: usize = 8;
@@ -45,19 +46,28 @@ pub mod destroy {
     pub const SPORT: usize = 16;
     /// `dport`
     pub const DPORT: usize = 18;
-    /// `family`
-    pub const FAMILY: usize = 20;
-    /// `saddr_v6`
+    /// `saddr_v6`, where there is a family
     pub const SADDR_V6: usize = 30;
-    /// `daddr_v6`
+    /// `daddr_v6`, where there is a family
     pub const DADDR_V6: usize = 46;
-    /// All of them, by name.
+    /// `saddr_v6`, where there is none
+    pub const OLD_SADDR_V6: usize = 28;
+    /// `daddr_v6`, where there is none
+    pub const OLD_DADDR_V6: usize = 44;
+    /// All of them, by name, where there is a family.
     pub const FIELDS: &[(&str, usize)] = &[
         ("skaddr", SKADDR),
         ("sport", SPORT),
         ("dport", DPORT),
-        ("family", FAMILY),
         ("saddr_v6", SADDR_V6),
         ("daddr_v6", DADDR_V6),
+    ];
+    /// All of them, by name, where there is none.
+    pub const OLD_FIELDS: &[(&str, usize)] = &[
+        ("skaddr", SKADDR),
+        ("sport", SPORT),
+        ("dport", DPORT),
+        ("saddr_v6", OLD_SADDR_V6),
+        ("daddr_v6", OLD_DADDR_V6),
     ];
 }

@@ -75,6 +75,8 @@ offsets! {
     tcp_lsndtime,
     /// `inet_connection_sock.icsk_ack.lrcvtime`, in jiffies
     icsk_lrcvtime,
+    /// `tcp_sock.rcv_tstamp`, in jiffies: when the last acknowledgement arrived
+    tcp_rcv_tstamp,
     /// `tcp_sock.write_seq`
     tcp_write_seq,
     /// `tcp_sock.snd_una`

@@ -128,6 +128,10 @@ pub struct Row {
     pub last_sent: u32,
     /// Low word of the tick when data was last received; the connect's when none was.
     pub last_received: u32,
+    /// Low word of the tick when anything was last acknowledged by the server.
+    pub last_acknowledged: u32,
+    #[doc(hidden)]
+    pub pad2: u32,
     /// Segments with data, sent.
     pub segments_sent: u32,
     /// Segments with data, received.
@@ -244,7 +248,7 @@ record! {
     Flow = 44,
     Transition = 88,
     Connect = 136,
-    Row = 160,
+    Row = 168,
     UnixRow = 224,
     Activity = 40,
 }

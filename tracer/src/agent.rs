@@ -13,7 +13,7 @@ use crate::{
     event::{Event, Nanos},
     journal::{Entry, Writer},
     ledger::Outcome,
-    output::json::Stamps,
+    output::{json::Stamps, redact},
     owner::Owners,
     probes::{Options, Probes, clock, peer},
     server::Databases,
@@ -64,6 +64,7 @@ impl Agent {
         journal.append(&Entry::Start {
             policy: self.case.policy,
             max_connections: max_connections as u64,
+            epoch: self.case.stamps.epoch,
         })?;
         self.case.owners.note_readings();
         self.journal = Some(journal);
@@ -120,16 +121,7 @@ impl Agent {
 
     fn feed(&mut self, event: Event, tell: Tell<'_>) -> Result<()> {
         let outcomes = self.case.fold(&event);
-        // Of connections and processes that the filter leaves out, a journal has nothing to say.
-        let about_nobody = match &event {
-            Event::Change(change) => {
-                outcomes.is_empty() && self.case.ledger.connection(change.cookie).is_none()
-            }
-            _ => false,
-        };
-        if !about_nobody {
-            self.write(&Entry::Event(event))?;
-        }
+        self.write(&Entry::Event(event))?;
         for outcome in &outcomes {
             tell(&mut self.case, outcome)?;
         }
@@ -166,7 +158,9 @@ impl Agent {
     /// # Errors
     /// When the journal can't be written.
     pub fn write_processes(&mut self) -> Result<()> {
-        for process in self.case.owners.take_readings() {
+        for mut process in self.case.owners.take_readings() {
+            // A journal is made to be carried elsewhere.
+            process.command_line = redact::command_line(&process.command_line);
             self.write(&Entry::Process(Box::new(process)))?;
         }
         Ok(())

@@ -40,6 +40,8 @@ pub enum Entry {
         policy: Policy,
         /// The ledger's bound.
         max_connections: u64,
+        /// Nanoseconds of the Unix epoch at monotonic zero, as of then.
+        epoch: i128,
     },
     /// Something happened.
     Event(Event),
@@ -189,6 +191,7 @@ mod tests {
                     single_look: false,
                 },
                 max_connections: 7,
+                epoch: -1,
             },
             Entry::Event(Event::Lost {
                 at: 5,

@@ -19,13 +19,16 @@ pub struct Args {
     /// How many scenarios at a time; they sleep most of the time
     #[arg(long, default_value_t = 4)]
     jobs: usize,
+    /// Don't run anything: judge the journals of the last run again, by the agent as it is now
+    #[arg(long)]
+    replay: bool,
     /// Only scenarios whose name contains one of these; docs/accuracy.md is then left as it is
     filter: Vec<String>,
 }
 
 /// Runs the verb.
 pub fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
-    if !args.no_setup {
+    if !args.no_setup && !args.replay {
         setup::run(workspace, &setup::Args::for_corpus())?;
     }
     step("building the agent: cargo build --release --package connleak");
@@ -51,7 +54,9 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         .env("CONNLEAK_BIN", workspace.target_dir()?.join("release/connleak"))
         .env("CONNLEAK_TEST_ENV", setup::environment()?)
         .current_dir(&workspace.root);
-    if args.filter.is_empty() {
+    if args.replay {
+        corpus.arg("--replay");
+    } else if args.filter.is_empty() {
         corpus.arg("--write").arg(&page);
     }
     process::run(&mut corpus)?;

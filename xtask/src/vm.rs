@@ -11,15 +11,24 @@ mod machine;
 mod outcome;
 mod qemu;
 
-use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 
-use self::{initramfs::Archive, kernels::Kernel, outcome::Outcome};
+use self::{
+    initramfs::Archive,
+    kernels::{Kernel, Unpacked},
+    outcome::Outcome,
+};
 use crate::{dist, process::step, workspace::Workspace};
 
-/// An emulated machine takes 20 s for everything, when it has a processor for itself.
-const PATIENCE: Duration = Duration::from_mins(3);
+/// An emulated machine takes a minute for everything, when it has a processor for itself.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Flags of `cargo xtask vm`
 #[derive(Debug, clap::Args)]
@@ -49,17 +58,19 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     let logs = workspace.target_dir()?.join("vm");
     fs::create_dir_all(&logs)?;
     let initramfs = logs.join("initramfs.cpio");
-    fs::write(&initramfs, archive(workspace)?)?;
+    let connleak = read(&dist::build_static(workspace, "connleak", "connleak")?)?;
+    let init = read(&dist::build_static(workspace, "connleak-tests", "vm_guest")?)?;
 
     let mut outcomes = Vec::new();
     for kernel in kernels {
-        let image = kernel.image(args.update)?;
+        let Unpacked { image, modules } = kernel.get(args.update)?;
         let release = kernels::release(&image);
+        fs::write(&initramfs, archive(&init, &connleak, &modules)?)?;
         step(format!("kernel {}: booting {release}", kernel.version));
         let log = logs.join(format!("{}.log", kernel.version));
         let ran = machine::run(&qemu, &image, &initramfs, &log, PATIENCE)
             .with_context(|| format!("cannot run a machine with kernel {}", kernel.version))?;
-        let outcome = Outcome::of(release, ran);
+        let outcome = Outcome::of(release, kernel.backends, ran);
         for line in outcome.details() {
             step(format!("kernel {}: {line}", kernel.version));
         }
@@ -80,15 +91,19 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
     })
 }
 
-fn archive(workspace: &Workspace) -> Result<Vec<u8>> {
-    let connleak = dist::build_static(workspace, "connleak", "connleak")?;
-    let init = dist::build_static(workspace, "connleak-tests", "vm_guest")?;
-    let read = |path: PathBuf| fs::read(&path).with_context(|| format!("cannot read {}", path.display()));
-    let archive = ["bin", "dev", "proc", "run", "sys", "tmp"]
+fn archive(init: &[u8], connleak: &[u8], modules: &[PathBuf]) -> Result<Vec<u8>> {
+    let mut archive = ["bin", "dev", "modules", "proc", "run", "sys", "tmp"]
         .into_iter()
-        .fold(Archive::default(), Archive::folder);
-    Ok(archive
-        .program("init", &read(init)?)
-        .program("bin/connleak", &read(connleak)?)
-        .finish())
+        .fold(Archive::default(), Archive::folder)
+        .program("init", init)
+        .program("bin/connleak", connleak);
+    for module in modules {
+        let name = module.file_name().unwrap_or_default().to_string_lossy();
+        archive = archive.program(&format!("modules/{name}"), &read(module)?);
+    }
+    Ok(archive.finish())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }

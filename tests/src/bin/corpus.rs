@@ -8,7 +8,10 @@ use std::{fs, path::PathBuf, process::ExitCode};
 use anyhow::{Result, ensure};
 use clap::Parser;
 use connleak_tests::{
-    corpus::{self, labels, page},
+    corpus::{
+        self, labels, page,
+        run::{self, Record},
+    },
     root,
 };
 
@@ -20,6 +23,9 @@ struct Args {
     /// How many at a time: they sleep most of the time
     #[arg(long, default_value_t = 4)]
     jobs: usize,
+    /// Don't run anything: judge the journals of the last run again, by the agent as it is now
+    #[arg(long)]
+    replay: bool,
     /// Write the page there, too
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
@@ -27,17 +33,26 @@ struct Args {
 
 fn main() -> Result<ExitCode> {
     let args = Args::parse();
-    ensure!(root::is_root(), "the corpus loads kernel probes and needs root");
+    ensure!(
+        args.replay || root::is_root(),
+        "the corpus loads kernel probes and needs root"
+    );
     let wanted = |name: &str| args.filter.is_empty() || args.filter.iter().any(|part| name.contains(part));
     let scenarios: Vec<_> = labels::load()?
         .into_iter()
         .filter(|scenario| wanted(&scenario.name))
         .collect();
     ensure!(!scenarios.is_empty(), "no scenario is called like that");
-    let records = corpus::run_all(&scenarios, args.jobs, |result| match result {
+    let tell = |result: &Result<Record>| match result {
         Ok(record) => println!("{}", page::progress(record)),
         Err(error) => println!("ERROR {error:#}"),
-    })?;
+    };
+    let records = if args.replay {
+        let again = scenarios.iter().map(run::rejudge).inspect(tell);
+        again.collect::<Result<Vec<_>>>()?
+    } else {
+        corpus::run_all(&scenarios, args.jobs, tell)?
+    };
     let text = page::write(&records)?;
     println!("\n{text}");
     if let Some(path) = args.write {

@@ -28,7 +28,8 @@ pub fn write(records: &[Record]) -> Result<String> {
     let mut page = String::new();
     page += "# How often connleak is right\n\nMade by `cargo xtask corpus`; not to be edited. Each row is an \
              application of [tests/scenarios](../tests/scenarios/labels.toml), run for real: its pool, its server, the \
-             agent attached to it. The labels and the predictions were written before the first run.\n\n";
+             agent attached to it. The labels and the predictions were written before the first run. Timing decides some \
+             rows, so that two runs may differ in one or two.\n\n";
     summary(&mut page, records, &score)?;
     mistakes(&mut page, records)?;
     page += "\n## All scenarios\n\n";
@@ -74,13 +75,20 @@ fn summary(page: &mut String, records: &[Record], score: &Score) -> Result<()> {
     writeln!(
         page,
         "Time to the verdict: median {}, worst {}. True findings that were taken back: {}. Predictions that came true: {} \
-         of {}. Events lost: {}.",
+         of {}. Events lost: {}. Replays of the journals that said the same as live: {} of {}, the slowest in {} ms.",
         seconds(score.median()),
         seconds(score.delays.last().copied()),
         score.taken_back,
         score.predicted,
         records.len(),
-        records.iter().map(|record| record.lost).sum::<u64>()
+        records.iter().map(|record| record.lost).sum::<u64>(),
+        records.iter().filter(|record| record.replay.equal).count(),
+        records.len(),
+        records
+            .iter()
+            .map(|record| record.replay.took.as_millis())
+            .max()
+            .unwrap_or(0)
     )?;
     Ok(())
 }
@@ -113,6 +121,13 @@ fn mistakes(page: &mut String, records: &[Record]) -> Result<()> {
             scenario.name
         )?;
         explain(page, record)?;
+    }
+    for record in records.iter().filter(|record| !record.replay.equal) {
+        writeln!(
+            page,
+            "- **{}**: its replay differs from live.",
+            record.scenario.name
+        )?;
     }
     if wrong.is_empty() {
         *page += "- No false finding, and none missed.\n";

@@ -2,13 +2,14 @@
 
 mod application;
 mod judged;
+mod kept;
 
 use std::{
-    fmt::Write,
     fs,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context, Result, bail};
@@ -18,8 +19,11 @@ use nix::{
 };
 use serde_json::Value;
 
-pub use self::judged::{Claim, Confidence, Scan, Verdict};
 use self::{application::Application, judged::judge};
+pub use self::{
+    judged::{Claim, Confidence, Scan, Verdict},
+    kept::rejudge,
+};
 use super::{
     labels::Scenario,
     runtimes::Runtimes,
@@ -43,6 +47,17 @@ pub struct Record {
     pub scan: Scan,
     /// Events that the agent knows it lost.
     pub lost: u64,
+    /// What came of judging its journal again.
+    pub replay: Replay,
+}
+
+/// A replay of the journal that `watch` wrote.
+#[derive(Clone, Copy, Debug)]
+pub struct Replay {
+    /// Whether it said the same, line by line; the summary apart, which tells what watching cost.
+    pub equal: bool,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// A line and when it was read.
@@ -59,14 +74,20 @@ pub fn run(scenario: &Scenario, runtimes: &Runtimes, servers: &Servers) -> Resul
     command.envs(place.environment.iter().map(|(name, value)| (name, value)));
     let mut application = Application::start(&mut command)?;
 
+    let journal = runs()?.join(format!("{}.journal", scenario.name));
+    // The agent writes into no file that is there.
+    if journal.exists() {
+        fs::remove_file(&journal)?;
+    }
     let mut agent = None;
     if scenario.attach.is_none() {
-        agent = Some(Agent::attach(&place)?);
+        agent = Some(Agent::attach(&place, &journal)?);
     }
     let start = application.go()?;
+    let start_time = SystemTime::now();
     if let Some(seconds) = scenario.attach {
         application.live_until(start + Duration::from_secs_f64(seconds))?;
-        agent = Some(Agent::attach(&place)?);
+        agent = Some(Agent::attach(&place, &journal)?);
     }
     let agent = agent.context("an agent")?;
     let attached = agent.attached;
@@ -84,45 +105,84 @@ pub fn run(scenario: &Scenario, runtimes: &Runtimes, servers: &Servers) -> Resul
     let mut members = application.finish()?;
     members.pids.extend(place.proxy.as_ref().map(|proxy| proxy.pid));
 
-    keep(scenario, &said, &scan.stdout, &members, start)?;
+    kept::keep(scenario, &said, &scan.stdout)?;
+    let times = Times {
+        start,
+        start_time,
+        attached,
+    };
+    kept::keep_truth(scenario, &members, &times)?;
+    let replayed = replay(&journal)?;
+    let live: Vec<String> = said.iter().map(|line| line.text.clone()).collect();
     let mut parsed = Vec::new();
     for line in &said {
         parsed.push((line.at, lines::parse(&line.text)?));
     }
-    let lost = parsed
-        .iter()
-        .filter(|(_, line)| lines::is(line, "summary"))
-        .filter_map(|(_, line)| line["completeness"]["events_lost"].as_u64())
-        .sum();
-    Ok(Record {
-        verdict: judge(scenario, &parsed, &members, attached, start),
-        scan: Scan::read(scenario, &scan.lines()?, &members),
-        leaked: members.leaked_by(Instant::now()),
-        scenario: scenario.clone(),
-        lost,
-    })
+    Ok(record(
+        scenario,
+        &parsed,
+        &scan.lines()?,
+        &members,
+        &times,
+        Replay {
+            equal: without_summary(&replayed.lines()?) == without_summary(&parse_all(&live)?),
+            took: replayed.elapsed,
+        },
+    ))
 }
 
-/// Leaves what was said beside the agent's build, for whoever wants to know why.
-fn keep(
-    scenario: &Scenario,
-    said: &[Heard],
-    scanned: &str,
-    members: &application::Members,
+/// When an application was told to go, by both clocks, and when the agent had attached.
+struct Times {
     start: Instant,
-) -> Result<()> {
+    start_time: SystemTime,
+    attached: Instant,
+}
+
+/// Puts together what came of a scenario.
+fn record(
+    scenario: &Scenario,
+    said: &[(Instant, Value)],
+    scanned: &[Value],
+    members: &application::Members,
+    times: &Times,
+    replay: Replay,
+) -> Record {
+    let summaries = said.iter().filter(|(_, line)| lines::is(line, "summary"));
+    let lost = summaries.filter_map(|(_, line)| line["completeness"]["events_lost"].as_u64());
+    Record {
+        verdict: judge(scenario, said, members, times.attached, times.start),
+        scan: Scan::read(scenario, scanned, members),
+        leaked: members.leaked(),
+        scenario: scenario.clone(),
+        lost: lost.sum(),
+        replay,
+    }
+}
+
+/// Judges a journal again.
+fn replay(journal: &Path) -> Result<agent::Outcome> {
+    let path = journal.to_str().context("the journal's path")?;
+    let outcome = agent::run(["replay", "-o", "json", path])?;
+    if !matches!(outcome.code(), Some(0 | 3)) {
+        bail!("connleak replay: {}", outcome.describe());
+    }
+    Ok(outcome)
+}
+
+/// The summary also tells what watching cost, which a replay cannot.
+fn without_summary(all: &[Value]) -> Vec<&Value> {
+    all.iter().filter(|line| !lines::is(line, "summary")).collect()
+}
+
+fn parse_all(texts: &[String]) -> Result<Vec<Value>> {
+    texts.iter().map(|text| lines::parse(text)).collect()
+}
+
+/// Where what was said is kept, beside the agent's build.
+fn runs() -> Result<PathBuf> {
     let folder = agent::binary()?.with_file_name("corpus").join("runs");
     fs::create_dir_all(&folder)?;
-    let file = |extension: &str| folder.join(format!("{}.{extension}", scenario.name));
-    let mut truth = String::new();
-    for told in &members.truths {
-        let at = (told.at - start).as_secs_f64();
-        writeln!(truth, "{at:.2} s: pid {} has leaked {}", told.pid, told.count)?;
-    }
-    let lines: Vec<&str> = said.iter().map(|line| line.text.as_str()).collect();
-    fs::write(file("watch.jsonl"), lines.join("\n"))?;
-    fs::write(file("scan.jsonl"), scanned)?;
-    Ok(fs::write(file("truth"), truth)?)
+    Ok(folder)
 }
 
 /// A running `connleak watch` whose lines are stamped as they are read.
@@ -134,9 +194,11 @@ struct Agent {
 }
 
 impl Agent {
-    fn attach(place: &Place) -> Result<Self> {
+    fn attach(place: &Place, journal: &Path) -> Result<Self> {
         let mut command: Command = agent::command(["watch", "-o", "json", "--idle", IDLE])?;
         let mut child = command
+            .arg("--journal")
+            .arg(journal)
             .args(&place.filter)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -6,10 +6,12 @@
 
 #![forbid(unsafe_code)]
 
+mod backends;
 mod bad_input;
 mod churn;
 mod close_wait;
 mod demo;
+mod journal;
 mod leak;
 mod log_file;
 mod namespaces;

@@ -19,6 +19,10 @@ use super::{
     send::{count, send},
 };
 
+/// 1 when `tcp_destroy_sock` has no family, as on 5.10. Set before load.
+#[unsafe(no_mangle)]
+static OLD_DESTROY: u32 = 0;
+
 /// `sock/inet_sock_set_state`.
 #[tracepoint]
 pub fn connleak_classic(ctx: TracePointContext) -> u32 {
@@ -46,14 +50,11 @@ fn field<T>(ctx: &TracePointContext, offset: usize) -> Result<T, Skip> {
 #[inline(always)]
 fn try_state(ctx: &TracePointContext) -> Result<(), Skip> {
     use classic::state;
-    let flow = wanted_flow(
-        ctx,
-        state::SPORT,
-        state::DPORT,
-        state::FAMILY,
-        state::SADDR_V6,
-        state::DADDR_V6,
-    )?;
+    let flow = wanted_flow(ctx, state::SPORT, state::DPORT, state::SADDR_V6, state::DADDR_V6)?;
+    let family: u16 = field(ctx, state::FAMILY)?;
+    if family != AF_INET && family != AF_INET6 {
+        return Err(Skip::Filtered);
+    }
     if field::<u16>(ctx, state::PROTOCOL)? != 6
     /* IPPROTO_TCP */
     {
@@ -96,14 +97,26 @@ fn try_state(ctx: &TracePointContext) -> Result<(), Skip> {
 #[inline(always)]
 fn try_destroy(ctx: &TracePointContext) -> Result<(), Skip> {
     use classic::destroy;
-    let flow = wanted_flow(
-        ctx,
-        destroy::SPORT,
-        destroy::DPORT,
-        destroy::FAMILY,
-        destroy::SADDR_V6,
-        destroy::DADDR_V6,
-    )?;
+    // SAFETY: a live static, set before load.
+    let old = unsafe { core::ptr::read_volatile(&raw const OLD_DESTROY) } == 1;
+    // Of the two, the verifier sees the one that this kernel has.
+    let flow = if old {
+        wanted_flow(
+            ctx,
+            destroy::SPORT,
+            destroy::DPORT,
+            destroy::OLD_SADDR_V6,
+            destroy::OLD_DADDR_V6,
+        )?
+    } else {
+        wanted_flow(
+            ctx,
+            destroy::SPORT,
+            destroy::DPORT,
+            destroy::SADDR_V6,
+            destroy::DADDR_V6,
+        )?
+    };
     send(Transition {
         kind: KIND_DESTROY,
         old_state: tcp::CLOSE,
@@ -122,7 +135,6 @@ fn wanted_flow(
     ctx: &TracePointContext,
     sport: usize,
     dport: usize,
-    family: usize,
     saddr: usize,
     daddr: usize,
 ) -> Result<Flow, Skip> {
@@ -130,11 +142,7 @@ fn wanted_flow(
     if !filter::port_wanted(remote_port) {
         return Err(Skip::Filtered);
     }
-    let family: u16 = field(ctx, family)?;
-    if family != AF_INET && family != AF_INET6 {
-        return Err(Skip::Filtered);
-    }
-    let remote = field(ctx, daddr)?;
+    let remote: [u8; 16] = field(ctx, daddr)?;
     if !filter::address_wanted(remote) {
         return Err(Skip::Filtered);
     }
@@ -143,7 +151,11 @@ fn wanted_flow(
         remote,
         local_port: field(ctx, sport)?,
         remote_port,
-        family,
+        // The tracepoints write an IPv4 address as a mapped one, too.
+        family: match remote {
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..] => AF_INET,
+            _ => AF_INET6,
+        },
         pad: 0,
         netns: 0,
     })

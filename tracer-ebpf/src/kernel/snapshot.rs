@@ -16,7 +16,7 @@ use connleak_ebpf::{
 
 use super::{
     Skip, access,
-    read::{member, offset},
+    read::{member, offset, optional},
     send::count,
     socket, unix,
 };
@@ -116,6 +116,7 @@ fn visit_tcp(
         (row.bytes_sent, row.bytes_received) = socket::bytes(sk)?;
         row.last_sent = member(sk, offset!(tcp_lsndtime))?;
         row.last_received = member(sk, offset!(icsk_lrcvtime))?;
+        row.last_acknowledged = optional(sk, offset!(tcp_rcv_tstamp))?;
         row.segments_sent = member(sk, offset!(tcp_data_segs_out))?;
         row.segments_received = member(sk, offset!(tcp_data_segs_in))?;
         let written: u32 = member(sk, offset!(tcp_write_seq))?;

@@ -16,6 +16,10 @@ use crate::{
     verdict::{Confidence, Policy},
 };
 
+/// Not a doc comment: an address in brackets would be taken for a link.
+const SERVER_HELP: &str = "Only this server, network or unix socket; with a port, that port is a database's: \
+                           10.0.0.5, 10.0.0.0/8, [::1]:6000, /run/app/db.sock";
+
 /// Which connections to look at.
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "Filter")]
@@ -35,8 +39,14 @@ pub struct Filter {
     /// A port that is a database's, beside the well-known ones: 6000=postgresql, or just 6000
     #[arg(long, value_name = "PORT[=DB]", value_delimiter = ',', num_args = 1..)]
     pub port: Vec<PortRule>,
-    /// Only this server or network; with a port, that port is a database's: 10.0.0.5, 10.0.0.0/8, [`::1`]:6000
-    #[arg(long, value_name = "ADDR[/LEN][:PORT]|PATH", value_delimiter = ',', num_args = 1..)]
+    /// Servers to look at.
+    #[arg(
+        long,
+        help = SERVER_HELP,
+        value_name = "ADDR[/LEN][:PORT]|PATH",
+        value_delimiter = ',',
+        num_args = 1..
+    )]
     pub server: Vec<ServerRule>,
     /// Every outgoing TCP connection, whatever its port
     #[arg(long)]

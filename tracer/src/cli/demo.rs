@@ -27,7 +27,6 @@ use crate::{
     agent::{Agent, ProcessFilter},
     event::SECOND,
     ledger::Ledger,
-    output::sink::Reader,
     probes::Options,
     server::{Databases, Flags},
     verdict::{Confidence, Policy},
@@ -82,7 +81,7 @@ pub fn run(args: &Args) -> Result<u8> {
     watch.end(&mut report)?;
     client.stop();
     server.stop();
-    if !named && report.reader == Reader::Present {
+    if !named && !report.abandoned() {
         bail!(
             "the demonstration's leak was not found within {} s: run 'connleak doctor'",
             PATIENCE.as_secs()

@@ -3,6 +3,7 @@
 mod args;
 mod demo;
 mod doctor;
+mod record;
 mod replay;
 mod report;
 mod scan;
@@ -40,6 +41,8 @@ enum Command {
     Scan(scan::Args),
     /// Follow connections as they open and close, and tell leaks as they show
     Watch(watch::Args),
+    /// Write down what happens, to be judged later by 'connleak replay'
+    Record(record::Args),
     /// Judge a journal again, anywhere, without root
     Replay(replay::Args),
     /// Show a real finding: a built-in leaking client and server on loopback, ten seconds, no database needed
@@ -96,6 +99,7 @@ fn run(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Scan(args) => scan::run(&args, diagnostics),
         Command::Watch(args) => watch::run(&args, diagnostics),
+        Command::Record(args) => record::run(&args, diagnostics),
         Command::Replay(args) => replay::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Doctor => doctor::run(),

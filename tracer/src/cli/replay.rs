@@ -25,7 +25,7 @@ use crate::{
 
 #[derive(ClapArgs, Debug)]
 pub struct Args {
-    /// A file that 'connleak watch --journal' has written
+    /// A file that 'connleak record' or 'connleak watch --journal' has written
     #[arg(value_name = "FILE")]
     journal: PathBuf,
     /// Output format
@@ -58,9 +58,9 @@ pub fn run(args: &Args) -> Result<u8> {
                         report.outcome(&mut case, &outcome)?;
                     }
                 }
-                report.losses(&case)?;
             }
             Entry::Judged { at, epoch } => {
+                report.losses(&case)?;
                 for news in case.news(at, Stamps { epoch }) {
                     report.news(&mut case, &news)?;
                 }
@@ -88,26 +88,20 @@ pub fn run(args: &Args) -> Result<u8> {
 
 /// The case as the run began it. Nobody's `/proc` is asked: it is not the host that was recorded.
 fn beginning(entries: &[Entry]) -> Case {
-    let (policy, limit) = match entries.first() {
-        Some(Entry::Start {
-            policy,
-            max_connections,
-        }) => (
-            *policy,
-            usize::try_from(*max_connections).unwrap_or(Ledger::LIMIT),
-        ),
-        _ => (
-            Policy {
-                idle: Policy::IDLE,
-                single_look: false,
-            },
-            Ledger::LIMIT,
-        ),
+    let mut policy = Policy {
+        idle: Policy::IDLE,
+        single_look: false,
     };
-    Case::new(
-        policy,
-        limit,
-        Owners::new(Path::new("/nonexistent")),
-        Stamps { epoch: 0 },
-    )
+    let (mut limit, mut start) = (Ledger::LIMIT, 0);
+    if let Some(Entry::Start {
+        policy: told,
+        max_connections,
+        epoch,
+    }) = entries.first()
+    {
+        (policy, start) = (*told, *epoch);
+        limit = usize::try_from(*max_connections).unwrap_or(limit);
+    }
+    let nobodys = Owners::new(Path::new("/nonexistent"));
+    Case::new(policy, limit, nobodys, Stamps { epoch: start })
 }

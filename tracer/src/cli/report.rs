@@ -32,8 +32,9 @@ pub struct Report {
     told_lost: BTreeMap<Loss, u64>,
     /// There is history to sum up.
     watching: bool,
-    /// Nobody reads standard output any more.
-    pub reader: Reader,
+    /// Nobody is to be told anything.
+    silent: bool,
+    reader: Reader,
 }
 
 impl Report {
@@ -47,8 +48,28 @@ impl Report {
             log: log.map(LogFile::open).transpose()?,
             watching,
             told_lost: BTreeMap::new(),
+            silent: false,
             reader: Reader::Present,
         })
+    }
+
+    /// One that says nothing.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self {
+            format: Format::Json,
+            log: None,
+            told_lost: BTreeMap::new(),
+            watching: false,
+            silent: true,
+            reader: Reader::Gone,
+        }
+    }
+
+    /// Whether the reader of standard output has gone: no use in going on.
+    #[must_use]
+    pub fn abandoned(&self) -> bool {
+        self.reader == Reader::Gone && !self.silent
     }
 
     /// Opens the log file anew: it has been rotated. When that fails, the old file stays in use.
@@ -218,7 +239,8 @@ impl Report {
     }
 
     fn lost(&mut self, stamps: Stamps, at: Nanos, cause: &'static str, events: u64) -> Result<()> {
-        let message = format!("{events} events were lost ({cause}); a new snapshot restores the truth");
+        let count = text::plural(usize::try_from(events).unwrap_or(usize::MAX), "event");
+        let message = format!("{count} lost ({cause}); a new snapshot restores the truth");
         self.text(&format!("{} lost   {message}\n", stamps.rfc3339(at)))?;
         self.line(&Line::lost(stamps, at, cause, events, message))
     }
@@ -246,8 +268,10 @@ impl Report {
             totals.failed,
             match (totals.events_lost(), totals.untracked) {
                 (0, 0) => "no event was lost".to_owned(),
-                (lost, 0) => format!("{lost} events were lost, so that counts may be too low"),
-                (_, left_out) => format!("{left_out} were beyond --max-connections and left out"),
+                (lost, left_out) => format!(
+                    "{} lost and {left_out} beyond --max-connections left out, so that counts may be too low",
+                    text::plural(usize::try_from(lost).unwrap_or(usize::MAX), "event")
+                ),
             }
         );
         if self.watching {

@@ -19,7 +19,7 @@ use crate::{
     agent::{Agent, Tell},
     case::Case,
     journal,
-    output::{duration, sink::Reader, text},
+    output::{duration, text},
     probes::Options,
     verdict::{Finding, Policy},
 };
@@ -133,11 +133,17 @@ pub fn end(case: &mut Case, report: &mut Report, cost: &Cost) -> Result<()> {
 pub struct Watch {
     agent: Agent,
     events: bool,
+    /// When the last snapshot was merged.
+    refreshed: Instant,
 }
 
 impl Watch {
     pub fn new(agent: Agent, events: bool) -> Self {
-        Self { agent, events }
+        Self {
+            agent,
+            events,
+            refreshed: Instant::now(),
+        }
     }
 
     /// Runs until a signal, the time is up, nobody reads, or `enough` of a finding.
@@ -172,7 +178,7 @@ impl Watch {
                     self.drain(report)?;
                 }
             }
-            if report.reader == Reader::Gone || self.agent.case.tracker.active().any(&enough) {
+            if report.abandoned() || self.agent.case.tracker.active().any(&enough) {
                 break;
             }
         }
@@ -193,7 +199,8 @@ impl Watch {
 
     fn drain(&mut self, report: &mut Report) -> Result<()> {
         self.feed(report, Agent::drain)?;
-        if self.agent.case.ledger.unsettled() {
+        // The truth is looked up soon, but not so often that this alone keeps a processor busy.
+        if self.agent.case.ledger.unsettled() && self.refreshed.elapsed() >= REFRESH_MIN {
             self.refresh(report)?;
         }
         Ok(())
@@ -201,7 +208,10 @@ impl Watch {
 
     fn refresh(&mut self, report: &mut Report) -> Result<()> {
         self.feed(report, Agent::refresh)?;
-        for news in self.agent.news()? {
+        self.refreshed = Instant::now();
+        let news = self.agent.news()?;
+        report.losses(&self.agent.case)?;
+        for news in news {
             report.news(&mut self.agent.case, &news)?;
         }
         self.agent.write_processes()
@@ -219,8 +229,7 @@ impl Watch {
             } else {
                 Ok(())
             }
-        })?;
-        report.losses(&self.agent.case)
+        })
     }
 
     /// One line on standard error, so that whoever started this knows that from now on nothing is missed.

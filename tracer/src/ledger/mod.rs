@@ -5,7 +5,7 @@
 //!
 //! * each fact carries its own time, and an older one never overwrites a newer one;
 //! * what happens to a socket that is not known yet is kept until the snapshot under way has been merged
-//!   ([`early`]), so that a row read before a close does not bring the socket back to life;
+//!   (`early`), so that a row read before a close does not bring the socket back to life;
 //! * after lost events, what a snapshot that began later does not find is gone.
 //!
 //! A walk over all descriptors is not atomic: a descriptor that is handed from a process not yet visited to

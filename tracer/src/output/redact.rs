@@ -14,6 +14,11 @@ const SECRETS: [&str; 7] = [
 /// Masks the secrets of a command line.
 #[must_use]
 pub fn command_line(arguments: &[String]) -> Vec<String> {
+    let program = arguments
+        .first()
+        .and_then(|first| first.rsplit('/').next())
+        .unwrap_or_default();
+    let short_password = ["mysql", "mariadb"].iter().any(|name| program.starts_with(name));
     let mut masked = Vec::with_capacity(arguments.len());
     let mut value_follows = false;
     for argument in arguments {
@@ -22,21 +27,20 @@ pub fn command_line(arguments: &[String]) -> Vec<String> {
             value_follows = false;
             continue;
         }
-        value_follows = argument.starts_with('-') && is_secret(argument);
-        masked.push(one(argument));
+        value_follows = argument.starts_with('-') && is_secret(argument)
+            || argument == "-a" && program.starts_with("redis-cli");
+        masked.push(if short_password && is_short_password(argument) {
+            format!("-p{MASK}")
+        } else {
+            settings(&url(argument))
+        });
     }
     masked
 }
 
-fn one(argument: &str) -> String {
-    if let Some(password) = argument.strip_prefix("-p")
-        && !password.is_empty()
-        && !password.bytes().all(|byte| byte.is_ascii_digit())
-        && !password.starts_with(['/', '.'])
-    {
-        return format!("-p{MASK}");
-    }
-    settings(&url(argument))
+/// `-pSECRET`, as `mysql` and its relatives take it.
+fn is_short_password(argument: &str) -> bool {
+    argument.len() > 2 && argument.starts_with("-p")
 }
 
 /// `scheme://user:SECRET@host` → `scheme://user:***@host`
@@ -64,7 +68,7 @@ fn settings(argument: &str) -> String {
         out.push_str(&rest[..=equals]);
         rest = value;
         if is_secret(name) {
-            let end = value.find([' ', '&', ';', ',']).unwrap_or(value.len());
+            let end = value.find([' ', '&', ';']).unwrap_or(value.len());
             out.push_str(MASK);
             rest = &value[end..];
         }
@@ -108,10 +112,19 @@ mod tests {
             "psql --password *** db"
         );
         assert_eq!(masked(&["app", "API_TOKEN=hunter2"]), "app API_TOKEN=***");
+        assert_eq!(
+            masked(&["app", "password=hun,ter2 user=me"]),
+            "app password=*** user=me"
+        );
+        assert_eq!(
+            masked(&["/usr/bin/redis-cli", "-a", "hunter2", "ping"]),
+            "/usr/bin/redis-cli -a *** ping"
+        );
     }
 
     #[test]
     fn the_rest_stays_as_it_is() {
+        assert_eq!(masked(&["app", "-profile", "-a", "b"]), "app -profile -a b");
         let call = [
             "node",
             "server.js",

@@ -271,9 +271,14 @@ pub fn update(finding: &Finding, process: &Process, time: &str) -> String {
 pub fn retraction(finding: &Finding, process: &Process, resolution: Resolution) -> String {
     let connections = plural(finding.sockets.len(), "connection");
     let (who, to) = (name(process), server(&finding.server));
+    let what = match finding.kind {
+        Kind::NeverUsed => "that it had not used",
+        Kind::CloseWait => "that the server had ended",
+        _ => "that it had leaked",
+    };
     match resolution {
         Resolution::Closed => format!(
-            "{who} has closed the {connections} to {to} that it had leaked [{}]",
+            "{who} has closed the {connections} to {to} {what} [{}]",
             finding.id
         ),
         Resolution::UsedAgain => format!(

@@ -12,8 +12,7 @@ const MOUNTS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 /// # Errors
 /// When tracefs is not mounted, or a field lies elsewhere.
 pub(super) fn check(category: &str, name: &str, fields: &[(&str, usize)]) -> Result<()> {
-    let paths = MOUNTS.map(|mount| format!("{mount}/events/{category}/{name}/format"));
-    let Some(text) = paths.iter().find_map(|path| fs::read_to_string(path).ok()) else {
+    let Some(text) = read(category, name) else {
         bail!("no tracefs: run 'mount -t tracefs nodev /sys/kernel/tracing'");
     };
     for &(field, offset) in fields {
@@ -24,6 +23,16 @@ pub(super) fn check(category: &str, name: &str, fields: &[(&str, usize)]) -> Res
         }
     }
     Ok(())
+}
+
+/// Whether `tcp_destroy_sock` is of the older format, without a family.
+pub(super) fn old_destroy() -> bool {
+    read("tcp", "tcp_destroy_sock").is_some_and(|text| offset_of(&text, "family").is_none())
+}
+
+fn read(category: &str, name: &str) -> Option<String> {
+    let paths = MOUNTS.map(|mount| format!("{mount}/events/{category}/{name}/format"));
+    paths.iter().find_map(|path| fs::read_to_string(path).ok())
 }
 
 /// The offset in a line such as `field:int oldstate; offset:16; size:4; signed:1;`.

@@ -19,7 +19,7 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
     maps::{Map, MapData, PerCpuArray, RingBuf},
@@ -155,21 +155,19 @@ impl Probes {
     pub fn attach(databases: &Databases, options: Options) -> Result<Self> {
         let mut refused = Vec::new();
         let one = options.backend.map(|backend| [backend]);
-        let candidates = one.as_ref().map_or(&Backend::ALL[..], |one| &one[..]);
-        let mut last = anyhow!("no back-end");
-        for &backend in candidates {
+        for &backend in one.as_ref().map_or(&Backend::ALL[..], |one| &one[..]) {
             match Self::attach_by(backend, databases, options) {
-                Ok(probes) => return Ok(Self { refused, ..probes }),
-                Err(error) => {
-                    refused.push((backend, refusal::reason(&error)));
-                    // The first reason is the one that matters: the others are substitutes.
-                    if refused.len() == 1 {
-                        last = error;
-                    }
+                Ok(probes) => {
+                    give_back_memory();
+                    return Ok(Self { refused, ..probes });
                 }
+                Err(error) => refused.push((backend, refusal::reason(&error))),
             }
         }
-        Err(last)
+        bail!(
+            "no way to ask this kernel works: {}; run 'connleak doctor'",
+            reasons(&refused)
+        )
     }
 
     fn attach_by(backend: Backend, databases: &Databases, options: Options) -> Result<Self> {
@@ -183,7 +181,7 @@ impl Probes {
                 Ok(()) => {}
                 Err(error) if probe.required => {
                     return Err(error.context(format!(
-                        "can't attach {} to {}:{} ({}); run 'connleak doctor'",
+                        "can't attach {} to {}:{} ({})",
                         probe.program,
                         probe.hook_kind(),
                         probe.hook_name(),
@@ -375,6 +373,31 @@ impl Probes {
     #[must_use]
     pub fn now(&self) -> Nanos {
         clock::monotonic()
+    }
+}
+
+/// Each reason once, with the back-ends that it stopped.
+fn reasons(refused: &[(Backend, String)]) -> String {
+    let mut told: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (backend, reason) in refused {
+        match told.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, names)) => names.push(backend.name()),
+            None => told.push((reason, vec![backend.name()])),
+        }
+    }
+    let texts: Vec<String> = told
+        .iter()
+        .map(|(reason, names)| format!("{} ({reason})", names.join(", ")))
+        .collect();
+    texts.join(", ")
+}
+
+/// The kernel's types took some 20 MiB, which are free by now and would stay with the allocator for ever.
+fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes a number, touches only what is free.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

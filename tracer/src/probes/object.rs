@@ -9,7 +9,7 @@ use aya::{
 };
 use connleak_ebpf::Offsets;
 
-use super::{Backend, Options, btf, offsets};
+use super::{Backend, Options, btf, format, offsets};
 use crate::server::Databases;
 
 /// Built by `cargo xtask ebpf` from `tracer-ebpf`, and committed, so that this crate needs stable Rust alone.
@@ -56,6 +56,7 @@ pub fn load(databases: &Databases, options: Options, backend: Backend) -> Result
     let level: u8 = if options.diagnostics { 4 } else { 0 };
     let wake_at = u64::from(options.ring_bytes / 4);
     let by_helpers = u32::from(backend != Backend::Memory);
+    let old_destroy = u32::from(backend == Backend::Tracepoint && format::old_destroy());
     // The numbers that stand for cookies: made by every load, used by one back-end alone.
     let identities = if backend == Backend::Memory { 65_536 } else { 1 };
     let mut ebpf = EbpfLoader::new()
@@ -65,6 +66,7 @@ pub fn load(databases: &Databases, options: Options, backend: Backend) -> Result
         .override_global("ONLY_SERVERS", &only_servers, true)
         .override_global("WAKE_AT", &wake_at, true)
         .override_global("BY_HELPERS", &by_helpers, true)
+        .override_global("OLD_DESTROY", &old_destroy, true)
         .override_global(aya_log::LEVEL, &level, false)
         .map_max_entries("IDENTITIES", identities)
         .map_max_entries("EVENTS", options.ring_bytes)

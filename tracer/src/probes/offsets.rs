@@ -65,6 +65,7 @@ const TABLE: &[Line] = &[
         "icsk_ack.lrcvtime",
         Required,
     ),
+    (|o| &mut o.tcp_rcv_tstamp, "tcp_sock", "rcv_tstamp", Optional),
     (|o| &mut o.tcp_write_seq, "tcp_sock", "write_seq", Required),
     (|o| &mut o.tcp_snd_una, "tcp_sock", "snd_una", Required),
     (|o| &mut o.tcp_rcv_nxt, "tcp_sock", "rcv_nxt", Required),

@@ -140,10 +140,10 @@ impl Probe {
                 program.load(name, btf?)?;
             }
             Hook::Tracepoint(category, name) => {
-                let fields = if category == "tcp" {
-                    classic::destroy::FIELDS
-                } else {
-                    classic::state::FIELDS
+                let fields = match category {
+                    "tcp" if format::old_destroy() => classic::destroy::OLD_FIELDS,
+                    "tcp" => classic::destroy::FIELDS,
+                    _ => classic::state::FIELDS,
                 };
                 format::check(category, name, fields)?;
                 let program: &mut TracePoint = program.try_into()?;

@@ -230,7 +230,7 @@ impl Translator {
             inode: row.inode,
             state: state(row.state),
             traffic: Traffic {
-                last_sent: time(row.last_sent),
+                last_sent: time(row.last_sent).map(|sent| sent + u64::from(unanswered(row, rate))),
                 last_received: time(row.last_received),
                 bytes_sent: Some(row.bytes_sent),
                 bytes_received: Some(row.bytes_received),
@@ -327,6 +327,22 @@ fn unix_opened(connect: &Connect) -> Change {
         bytes_sent: 0,
         bytes_received: 0,
     }
+}
+
+/// Until when an acknowledgement without data belongs to the last request: the longest that a host delays one
+/// (`TCP_DELACK_MAX` of `include/net/tcp.h` is 200 ms), and a long way to the server.
+const ACKNOWLEDGED_WITHIN_MILLIS: u64 = 500;
+
+/// Whether a request is under way though the ticks of sending and receiving are the same.
+///
+/// A tick is 4 ms or 10 ms: a client that has logged in, and asks at once, does both in one. But an answer carries its
+/// own acknowledgement. If the server has acknowledged something later than it last answered, it has not answered that.
+/// (Much later, it was a keepalive probe.) The one nanosecond that this adds is enough for the ledger: it takes sent
+/// after received for a request under way, until something is received.
+fn unanswered(row: &Row, rate: u64) -> bool {
+    let later = row.last_acknowledged.wrapping_sub(row.last_received);
+    let within = u64::from(later) * 1000 / rate;
+    row.last_sent == row.last_received && later > 0 && within <= ACKNOWLEDGED_WITHIN_MILLIS
 }
 
 /// The process that called connect. The classic tracepoints do not know when it started: `/proc` does, if

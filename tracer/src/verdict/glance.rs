@@ -37,8 +37,15 @@ const USED_ONCE: u32 = 32;
 /// "Recent": the last use is not much further back than the sockets lie apart, or within this time.
 const RECENT: Nanos = 30 * SECOND;
 
+/// A watch can wait, and looks again meanwhile: a pool in use gives itself away by using one of them.
+/// (`scan` does the same, for as long as somebody may be kept waiting.)
+const PATIENCE: Nanos = 3 * SECOND;
+
 pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let attached_at = view.ledger.attached_at()?;
+    if !policy.single_look && view.now.saturating_sub(attached_at) < PATIENCE.min(policy.soon()) {
+        return None;
+    }
     let before = |connection: &&Connection| connection.opened_at.is_none();
     let mut sockets: Vec<&Connection> = view
         .silent_for(0)

@@ -26,23 +26,35 @@ pub struct Kernel {
     /// Below the mirror.
     archive: &'static str,
     suite: &'static str,
+    /// The back-ends that have to work, the one that is taken first.
+    pub backends: &'static str,
 }
 
 /// Every kernel that connleak is tried on: each long-term one that Debian still ships.
 pub const ALL: [Kernel; 4] = [
-    kernel("5.10", "debian-security", "bullseye-security"),
-    kernel("6.1", "debian-security", "bookworm-security"),
-    kernel("6.12", "debian", "bookworm-backports"),
-    kernel("6.18", "debian", "trixie-backports"),
+    kernel("5.10", "debian-security", "bullseye-security", BEFORE_COOKIES),
+    kernel("6.1", "debian-security", "bookworm-security", ALL_BACKENDS),
+    kernel("6.12", "debian", "bookworm-backports", ALL_BACKENDS),
+    kernel("6.18", "debian", "trixie-backports", ALL_BACKENDS),
 ];
 /// What CI runs.
 pub const DEFAULT: Kernel = ALL[1];
 
-const fn kernel(version: &'static str, archive: &'static str, suite: &'static str) -> Kernel {
+const ALL_BACKENDS: &str = "btf, memory, diag, tracepoint";
+/// Without helpers for cookies, two of them cannot tell sockets apart.
+const BEFORE_COOKIES: &str = "memory, tracepoint";
+
+const fn kernel(
+    version: &'static str,
+    archive: &'static str,
+    suite: &'static str,
+    backends: &'static str,
+) -> Kernel {
     Kernel {
         version,
         archive,
         suite,
+        backends,
     }
 }
 
@@ -58,11 +70,12 @@ impl Kernel {
         }
     }
 
-    /// The kernel's image, from the cache or downloaded. `fresh`: look for a newer package of this line.
-    pub fn image(self, fresh: bool) -> Result<PathBuf> {
+    /// The folder of the kernel's image and modules, from the cache or downloaded. `fresh`: look for a newer
+    /// package of this line.
+    pub fn get(self, fresh: bool) -> Result<Unpacked> {
         let folder = cache()?.join(self.version);
-        if !fresh && let Some(image) = image_in(&folder) {
-            return Ok(image);
+        if !fresh && let Some(unpacked) = unpacked_in(&folder) {
+            return Ok(unpacked);
         }
         let apt = Apt::prepare(&folder.join("apt"), self)?;
         let package = apt.newest(self)?;
@@ -77,7 +90,8 @@ impl Kernel {
             }
         }
         process::run(Command::new("dpkg").arg("-x").args([&archive, &partial]))?;
-        // Modules make up most of it, and no machine loads any.
+        // Other modules make up most of it.
+        keep_modules(&partial)?;
         for unused in ["lib", "usr"] {
             let unused = partial.join(unused);
             if unused.exists() {
@@ -86,8 +100,57 @@ impl Kernel {
         }
         fs::remove_file(&archive)?;
         fs::rename(&partial, &unpacked)?;
-        image_in(&folder).with_context(|| format!("{package} has no kernel image"))
+        unpacked_in(&folder).with_context(|| format!("{package} has no kernel image"))
     }
+}
+
+/// A kernel in the cache.
+#[derive(Debug)]
+pub struct Unpacked {
+    /// The image.
+    pub image: PathBuf,
+    /// The modules that a machine loads, in this order.
+    pub modules: Vec<PathBuf>,
+}
+
+/// `sock_diag` for TCP and unix sockets, which hosts load when a program asks for it. Debian's others, such as
+/// those for disks, are of no use in a machine without any.
+const MODULES: [&str; 3] = ["ipv4/inet_diag", "ipv4/tcp_diag", "unix/unix_diag"];
+
+/// Puts the modules that are wanted aside, decompressed.
+fn keep_modules(package: &Path) -> Result<()> {
+    let kept = package.join("modules");
+    fs::create_dir_all(&kept)?;
+    for (position, module) in MODULES.iter().enumerate() {
+        let name = module.rsplit('/').next().unwrap_or(module);
+        let found = ["lib/modules", "usr/lib/modules"]
+            .into_iter()
+            .filter_map(|folder| fs::read_dir(package.join(folder)).ok())
+            .flat_map(Iterator::flatten)
+            .flat_map(|release| {
+                let plain = release.path().join(format!("kernel/net/{module}.ko"));
+                [plain.with_extension("ko.xz"), plain]
+            })
+            .find(|path| path.is_file())
+            .with_context(|| format!("{} has no module {name}", package.display()))?;
+        let copy = kept.join(format!("{position}-{name}.ko"));
+        if found.extension().is_some_and(|extension| extension == "xz") {
+            let mut command = Command::new("xz");
+            command.args(["--decompress", "--stdout"]).arg(&found);
+            process::run(command.stdout(fs::File::create(&copy)?))?;
+        } else {
+            fs::copy(&found, &copy)?;
+        }
+    }
+    Ok(())
+}
+
+fn unpacked_in(folder: &Path) -> Option<Unpacked> {
+    let image = image_in(folder)?;
+    let modules = fs::read_dir(folder.join("unpacked/modules")).ok()?;
+    let mut modules: Vec<_> = modules.flatten().map(|entry| entry.path()).collect();
+    modules.sort();
+    Some(Unpacked { image, modules })
 }
 
 /// `$XDG_CACHE_HOME/connleak/kernels`.

@@ -1,6 +1,7 @@
 //! What the console said, as a row of the table.
 //!
-//! The lines are written by `tests/src/bin/vm_guest`: `vm-check: NAME ok|FAIL WORDS`, and `vm-end` last.
+//! The lines are written by `tests/src/bin/vm_guest`: `vm-check: NAME[:BACKEND] ok|FAIL WORDS`, and `vm-end` last. The
+//! back-end `auto` is the one that connleak takes by itself; the others are tried beside it.
 
 use std::fmt::Write as _;
 
@@ -20,6 +21,8 @@ pub struct Outcome {
     release: String,
     /// Name, whether it is good, words; in the order of the console.
     checks: Vec<(String, bool, String)>,
+    /// The back-ends that `doctor` offered, the one it takes by itself first.
+    backends: String,
     /// Why the machine did not come to its end.
     broken: Option<String>,
     seconds: u64,
@@ -27,7 +30,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// Reads a console.
-    pub fn of(release: String, ran: Ran) -> Self {
+    pub fn of(release: String, expected: &str, ran: Ran) -> Self {
         // The kernel may have begun the line.
         let said = |line: &str| {
             let (_, said) = line.split_once("vm-check: ")?;
@@ -35,12 +38,24 @@ impl Outcome {
             let (grade, words) = rest.split_once(' ').unwrap_or((rest, ""));
             Some((name.to_owned(), grade == "ok", words.to_owned()))
         };
+        let checks: Vec<_> = ran.console.iter().filter_map(|line| said(line)).collect();
+        let backends = checks
+            .iter()
+            .filter(|(name, _, _)| name == "doctor")
+            .find_map(|(_, _, words)| Some(words.strip_prefix("back-ends ")?.split_once(" (")?.0))
+            .unwrap_or_default()
+            .to_owned();
+        let other = || {
+            let message = format!("the back-ends should be {expected}, and are {backends}");
+            (backends != expected).then_some(message)
+        };
         let ended = ran.console.iter().any(|line| line.contains("vm-end"));
         let unended = || (!ended).then(|| "the machine stopped before all was checked".to_owned());
         Self {
             release,
-            checks: ran.console.iter().filter_map(|line| said(line)).collect(),
-            broken: ran.killed.or_else(unended),
+            broken: ran.killed.or_else(unended).or_else(other),
+            checks,
+            backends,
             seconds: ran.took.as_secs(),
         }
     }
@@ -53,10 +68,22 @@ impl Outcome {
     }
 
     fn grade(&self, check: &str) -> &'static str {
-        match self.checks.iter().find(|(name, _, _)| name == check) {
-            Some((_, true, _)) => "ok",
-            Some((_, false, _)) => "FAIL",
-            None => "not run",
+        let of_back_ends: Vec<bool> = self
+            .checks
+            .iter()
+            .filter(|(name, _, _)| name.split(':').next() == Some(check))
+            .map(|(_, good, _)| *good)
+            .collect();
+        // `doctor` speaks of all back-ends at once.
+        let due = if check == "doctor" {
+            1
+        } else {
+            self.backends.split(", ").count()
+        };
+        match of_back_ends.len() {
+            0 => "not run",
+            made if made == due && !of_back_ends.contains(&false) => "ok",
+            _ => "FAIL",
         }
     }
 
@@ -83,13 +110,13 @@ pub fn table(outcomes: &[Outcome]) -> String {
         // Writing to a string cannot fail.
         let _ = write!(text, "  {heading:<7}");
     }
-    text.push_str("  seconds\n");
+    text.push_str("  seconds  back-ends\n");
     for outcome in outcomes {
         let _ = write!(text, "{:<width$}", outcome.release);
         for (check, _) in CHECKS {
             let _ = write!(text, "  {:<7}", outcome.grade(check));
         }
-        let _ = writeln!(text, "  {:>7}", outcome.seconds);
+        let _ = writeln!(text, "  {:>7}  {}", outcome.seconds, outcome.backends);
     }
     text
 }
@@ -103,6 +130,7 @@ mod tests {
     fn outcome(lines: &[&str], killed: Option<&str>) -> Outcome {
         Outcome::of(
             "6.1.0-56".to_owned(),
+            "btf, diag",
             Ran {
                 console: lines.iter().map(|line| (*line).to_owned()).collect(),
                 killed: killed.map(ToOwned::to_owned),
@@ -111,11 +139,14 @@ mod tests {
         )
     }
 
-    const GOOD: [&str; 5] = [
-        "vm-check: doctor ok everything (0.7 s)",
-        "[    3.1] a word of the kernel vm-check: scan ok likely leak (1.1 s)",
-        "vm-check: watch ok certain leak (8.5 s)",
-        "vm-check: unload ok 5 programs (0.4 s)",
+    const GOOD: [&str; 8] = [
+        "vm-check: doctor ok back-ends btf, diag (0.7 s)",
+        "[    3.1] a word of the kernel vm-check: scan:auto ok likely leak (1.1 s)",
+        "vm-check: scan:diag ok likely leak (1.1 s)",
+        "vm-check: watch:auto ok certain leak (8.5 s)",
+        "vm-check: watch:diag ok certain leak (8.5 s)",
+        "vm-check: unload:auto ok 5 programs (0.4 s)",
+        "vm-check: unload:diag ok 5 programs (0.4 s)",
         "vm-end",
     ];
 
@@ -125,19 +156,32 @@ mod tests {
         assert!(good.is_good(), "{good:?}");
         assert_eq!(
             table(&[good]),
-            "\nkernel    probes   scan     watch    unload   seconds\n\
-             6.1.0-56  ok       ok       ok       ok            17\n"
+            "\nkernel    probes   scan     watch    unload   seconds  back-ends\n\
+             6.1.0-56  ok       ok       ok       ok            17  btf, diag\n"
         );
     }
 
     #[test]
     fn whatever_is_missing_or_wrong_is_a_failure() {
-        assert!(!outcome(&GOOD[..4], None).is_good(), "it did not end");
+        assert!(!outcome(&GOOD[..7], None).is_good(), "it did not end");
         assert!(!outcome(&GOOD[1..], None).is_good(), "a check was not made");
         assert!(!outcome(&GOOD, Some("soft lockup")).is_good(), "it was killed");
+        let without_one = [&GOOD[..2], &GOOD[3..]].concat();
+        assert_eq!(outcome(&without_one, None).grade("scan"), "FAIL");
+        let mut lines = GOOD;
+        lines[2] = "vm-check: scan:diag FAIL no finding (1.1 s)";
+        let one_back_end = outcome(&lines, None);
+        assert_eq!(one_back_end.grade("scan"), "FAIL");
+        lines[0] = "vm-check: doctor ok back-ends diag (0.7 s)";
+        lines[2] = GOOD[2];
+        let fewer = outcome(&lines, None);
+        assert_eq!(
+            fewer.details().last().map(String::as_str),
+            Some("FAIL: the back-ends should be btf, diag, and are diag")
+        );
         let failed = outcome(&["vm-check: boot FAIL cannot mount /proc", "vm-end"], None);
         assert!(!failed.is_good());
-        assert_eq!(failed.details(), ["boot FAIL: cannot mount /proc"]);
+        assert_eq!(failed.details()[0], "boot FAIL: cannot mount /proc");
         assert!(table(&[failed]).contains("not run"));
     }
 }

@@ -1,6 +1,7 @@
 //! The applications: a server, one that leaks, and those that must not be taken for it.
 
 use std::{
+    fs,
     io::{Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::net::{UnixListener, UnixStream},
@@ -26,6 +27,8 @@ const PACE: Duration = Duration::from_millis(100);
 /// Answers each request with a word, in a thread for each connection. Says its port.
 pub fn server() -> Result<()> {
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    // The name outlives the server before this one.
+    let _ = fs::remove_file(SOCKET);
     let unix = UnixListener::bind(SOCKET)?;
     super::say(&tcp.local_addr()?.port().to_string());
     thread::spawn(move || unix.incoming().flatten().for_each(serve));

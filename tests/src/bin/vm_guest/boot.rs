@@ -4,6 +4,7 @@ use std::{fs, io, os::fd::AsRawFd as _, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 use nix::{
+    kmod::{ModuleInitFlags, finit_module},
     libc,
     mount::{MsFlags, mount as mount_at},
     sys::reboot::{RebootMode, reboot},
@@ -14,6 +15,7 @@ pub fn mount() -> Result<()> {
     for (kind, place) in [
         ("proc", "/proc"),
         ("sysfs", "/sys"),
+        ("tracefs", "/sys/kernel/tracing"),
         ("devtmpfs", "/dev"),
         ("tmpfs", "/tmp"),
         ("tmpfs", "/run"),
@@ -22,6 +24,20 @@ pub fn mount() -> Result<()> {
         fs::create_dir_all(place)?;
         mount_at(Some(kind), place, Some(kind), MsFlags::empty(), None::<&str>)
             .with_context(|| format!("cannot mount {place}"))?;
+    }
+    Ok(())
+}
+
+/// Loads what is in `/modules`, in the order of the names. A host loads these by itself, when they are asked for.
+pub fn load_modules() -> Result<()> {
+    let mut modules: Vec<_> = fs::read_dir("/modules")?
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    modules.sort();
+    for module in modules {
+        finit_module(fs::File::open(&module)?, c"", ModuleInitFlags::empty())
+            .with_context(|| format!("cannot load {}", module.display()))?;
     }
     Ok(())
 }

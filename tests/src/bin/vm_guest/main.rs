@@ -7,7 +7,7 @@
 //! The console's lines are read by `xtask/src/vm/outcome.rs`:
 //!
 //! ```text
-//! vm-check: NAME ok|FAIL WORDS
+//! vm-check: NAME[:BACKEND] ok|FAIL WORDS
 //! vm-end
 //! ```
 
@@ -27,7 +27,9 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = if std::process::id() == 1 {
         // The kernel passes what it does not understand of its own command line on to us.
-        let done = boot::mount().and_then(|()| boot::loopback_up());
+        let done = boot::mount()
+            .and_then(|()| boot::load_modules())
+            .and_then(|()| boot::loopback_up());
         let done = done.map(|()| checks::run());
         if let Err(error) = done {
             say(&format!("vm-check: boot FAIL {error:#}"));

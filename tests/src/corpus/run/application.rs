@@ -100,6 +100,15 @@ impl Members {
         pids.iter().filter_map(latest).map(|truth| truth.count).sum()
     }
 
+    /// How many there are in the end.
+    pub fn leaked(&self) -> usize {
+        self.truths
+            .iter()
+            .map(|truth| truth.at)
+            .max()
+            .map_or(0, |end| self.leaked_by(end))
+    }
+
     /// When that many sockets had leaked for the first time.
     pub fn reached(&self, count: usize) -> Option<Instant> {
         let mut moments = self.truths.iter().map(|truth| truth.at);

@@ -157,6 +157,7 @@ fn tcp_row(response: &InetResponse, netns: u32, now: u64, wanted: &impl Fn(u16) 
         match attribute {
             Nla::TcpInfo(info) => {
                 (row.last_sent, row.last_received) = (ago(info.last_data_sent), ago(info.last_data_recv));
+                row.last_acknowledged = ago(info.last_ack_recv);
                 row.bytes_sent = info.bytes_sent.saturating_sub(info.bytes_retrans);
                 // The kernel counts the server's FIN, which has arrived in these states.
                 let fin = matches!(header.state, tcp::CLOSE_WAIT | tcp::LAST_ACK | tcp::CLOSING);
