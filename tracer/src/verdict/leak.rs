@@ -8,8 +8,10 @@
 //! * the *trough* rises: from link to link of the newest three, the fewest connections that were open at
 //!   once became more;
 //! * the *silence* rises: likewise the fewest that were silent at once. Without it no more than `suspect`;
-//! * it is a *habit*: such sockets went on coming up for `--idle` at least; or in three episodes with
-//!   `--idle` between them; or five of them, each opened a good while after the one before was ready;
+//! * it is a *habit*: they came up in three episodes with `--idle` between them; or there are five of them,
+//!   each opened a good while after the one before was ready; or the chain has five links and such sockets went
+//!   on coming up for `--idle` at least. That long, but fewer, is `suspect`: an application that starts opens
+//!   some single connections;
 //! * nobody *owns* them: a socket is owned by the thread that opened it while that thread lives, holds no
 //!   other open connection to the server, and has opened none since. Nor does any of them wait for an answer,
 //!   as far as times or counts tell. Without such sockets in the chain there must be a claim still, or it is
@@ -118,10 +120,11 @@ fn judge<'a>(view: &View<'a>, policy: &Policy, candidates: &[&'a Connection]) ->
     let began = links.first()?.opened_at?;
     let before = began.saturating_sub(1);
     let (opened, closed) = (view.group.opens_after(before), view.group.closes_after(before));
+    let went_on = went_on(view, began, policy.idle);
     let habit = episodes(&links, policy.idle) >= LINKS
-        || went_on(view, began, policy.idle)
-        || separate(candidates) >= SEPARATE;
-    if !habit || !rises(view, &links) {
+        || separate(candidates) >= SEPARATE
+        || went_on && links.len() >= SEPARATE;
+    if !habit && !went_on || !rises(view, &links) {
         return None;
     }
     let mut sockets = members(candidates, &links);
@@ -150,10 +153,12 @@ fn judge<'a>(view: &View<'a>, policy: &Policy, candidates: &[&'a Connection]) ->
         sockets,
         but,
     };
-    if silence_rises(view, &links) {
-        return Some(claim);
-    }
-    let why = "more are open, but not more are silent: a pool under rising load does that";
+    let why = match silence_rises(view, &links) {
+        None => "this has been going on for too short a time to tell whether more and more are silent",
+        Some(false) => "more are open, but not more are silent: a pool under rising load does that",
+        Some(true) if !habit => "they are few: an application that starts opens some single connections",
+        Some(true) => return Some(claim),
+    };
     Some(doubt(claim, why.to_owned()))
 }
 
@@ -225,16 +230,13 @@ fn rises(view: &View, links: &[&Connection]) -> bool {
 /// Whether the fewest that were silent at once rose likewise, over the newest links or over a longer time.
 ///
 /// Snapshots come a second apart or less, and other sockets come and go: so the links are taken a second
-/// apart at least, then two, four and so on, as far as they reach.
-fn silence_rises(view: &View, links: &[&Connection]) -> bool {
+/// apart at least, then two, four and so on, as far as they reach. `None` when they do not reach anywhere.
+fn silence_rises(view: &View, links: &[&Connection]) -> Option<bool> {
     let opened: Vec<Nanos> = links.iter().filter_map(|link| link.opened_at).collect();
-    let Some(&first) = opened.first() else {
-        return false;
-    };
-    let span = view.now.saturating_sub(first);
+    let span = view.now.saturating_sub(*opened.first()?);
     std::iter::successors(Some(SECOND), |step| step.checked_mul(2))
         .take_while(|step| step.saturating_mul(2) <= span)
-        .any(|step| {
+        .map_while(|step| {
             let mut moments = vec![view.now];
             for &at in opened.iter().rev() {
                 if moments.len() <= LINKS
@@ -250,11 +252,10 @@ fn silence_rises(view: &View, links: &[&Connection]) -> bool {
                 .windows(2)
                 .map(|pair| view.group.silent_trough(pair[0].midpoint(pair[1]), pair[1]))
                 .collect();
-            troughs.len() == LINKS
-                && troughs
-                    .windows(2)
-                    .all(|pair| pair[0].is_some() && pair[0] < pair[1])
+            let rise = |pair: &[Option<u64>]| pair[0].is_some() && pair[0] < pair[1];
+            (troughs.len() == LINKS).then(|| troughs.windows(2).all(rise))
         })
+        .reduce(|any, rises| any || rises)
 }
 
 /// How many times the process opened a link when the one before had been idle for `--idle`, and one.

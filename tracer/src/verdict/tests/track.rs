@@ -43,7 +43,11 @@ fn a_leak_is_new_then_grows_then_is_closed_under_one_id() {
         world.close(connection);
     }
     news.extend(follow(&mut world, &mut tracker, MINUTE, |_| {}));
-    assert_eq!(words(&news), ["new", "growing", "growing", "growing", "closed"]);
+    // A suspicion first, and surer a moment later.
+    assert_eq!(
+        words(&news),
+        ["new", "growing", "growing", "growing", "growing", "closed"]
+    );
     let mut ids: Vec<_> = news
         .iter()
         .map(|news| match news {
