@@ -1,6 +1,9 @@
 //! What the agent says, and where that is not the truth.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 use serde_json::Value;
 
@@ -72,7 +75,9 @@ pub fn lines(worlds: &[World], said: &Said, settled: &BTreeSet<u64>, backend: Ba
     for world in worlds {
         for socket in &world.sockets {
             if !backend.has_cookies() && !socket.is_unix() {
-                lives.extend(split(tcp_lines(socket, backend)).map(|life| (world.index, life)));
+                let late = backend.may_tell_late() && backend.misses_the_end_of(socket);
+                let told = split(tcp_lines(socket, backend)).zip(split(&socket.lines));
+                lives.extend(told.map(|(life, whole)| (world.index, life, late.then_some(whole))));
                 continue;
             }
             let number = if socket.is_unix() {
@@ -127,16 +132,23 @@ fn split(lines: &[String]) -> impl Iterator<Item = &[String]> {
     lines.chunk_by(|_, next| next.starts_with("close"))
 }
 
+/// A life that a program's socket had, and what may be told of it instead.
+type Wanted<'a> = (usize, &'a [String], Option<&'a [String]>);
+
 /// Compares whole lives, each with whatever life is told of likewise. The first line says who connected from which port to
 /// which server, so that two lives are hardly ever alike; of failed connects, which have no port, as many have to be
 /// told of as there were.
-fn histories(wanted: Vec<(usize, &[String])>, mut got: Vec<&[String]>) -> Vec<Mismatch> {
-    let missing: Vec<(usize, &[String])> = wanted
+fn histories<'a>(wanted: Vec<Wanted<'a>>, mut got: Vec<&'a [String]>) -> Vec<Mismatch> {
+    let missing: Vec<(usize, &'a [String])> = wanted
         .into_iter()
-        .filter(|(_, life)| {
-            let same = got.iter().position(|said| said == life);
+        .filter(|(_, life, rest)| {
+            let mut same = got.iter().position(|said| said == life);
+            if let (None, Some(whole)) = (same, rest) {
+                same = got.iter().position(|said| said == whole);
+            }
             same.map(|index| got.swap_remove(index)).is_none()
         })
+        .map(|(program, life, _)| (program, life))
         .collect();
     let program = missing.first().map_or(0, |(program, _)| *program);
     let mut mismatches = Vec::new();
@@ -233,17 +245,19 @@ pub fn scan(worlds: &[World], lines: &[Value], backend: Backend) -> Vec<Mismatch
 }
 
 /// How many sockets a watch should count as open.
-pub fn open_sockets(worlds: &[World], said: &Said, backend: Backend) -> usize {
+pub fn open_sockets(worlds: &[World], said: &Said, backend: Backend) -> RangeInclusive<usize> {
     let sockets = worlds.iter().flat_map(|world| &world.sockets);
     let missed = |socket: &Socket| {
         socket.is_unix() && backend.is_blind_to(socket) && said.of(backend.unix_number(socket)).is_empty()
     };
-    sockets
-        .filter(|socket| {
-            let open = !socket.released && socket.wire != Wire::Unconnected;
-            open && !missed(socket) || backend.misses_the_end_of(socket)
-        })
-        .count()
+    let open = sockets.clone().filter(|socket| {
+        let open = !socket.released && socket.wire != Wire::Unconnected;
+        open && !missed(socket)
+    });
+    let open = open.count();
+    let late = sockets.filter(|socket| backend.misses_the_end_of(socket)).count();
+    let least = if backend.may_tell_late() { open } else { open + late };
+    least..=open + late
 }
 
 fn row(line: &Value) -> String {

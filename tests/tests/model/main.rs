@@ -295,15 +295,15 @@ impl Judge {
         let end = self.watch.interrupt()?;
         self.said.take(end.lines.get(self.taken..).unwrap_or_default());
         let summary = lines::summary(&end.lines)?;
+        let open = compare::open_sockets(worlds, &self.said, self.backend);
+        let sockets = usize::try_from(summary["sockets"].as_u64().unwrap_or(u64::MAX))?;
+        // Nearest of what it may be.
+        let open = (sockets.saturating_sub(before)).clamp(*open.start(), *open.end());
         let totals = [
             ("opened", &summary["opened"], self.said.opened),
             ("closed", &summary["closed"], self.said.closed),
             ("failed", &summary["failed"], self.said.failed),
-            (
-                "sockets",
-                &summary["sockets"],
-                compare::open_sockets(worlds, &self.said, self.backend) + before,
-            ),
+            ("sockets", &summary["sockets"], open + before),
             ("events lost", &summary["completeness"]["events_lost"], 0),
             (
                 "opened before attach",

@@ -144,7 +144,7 @@ pub struct Socket {
     pub end: Option<End>,
     /// The server has shut down sending.
     pub end_is_mute: bool,
-    /// The last connection was over, and then dissolved by `connect(AF_UNSPEC)`.
+    /// The last connection was over, or this side had shut down, and then it was dissolved by `connect(AF_UNSPEC)`.
     pub dissolved: bool,
     /// What the agent has to say about it, line by line.
     pub lines: Vec<String>,

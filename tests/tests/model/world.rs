@@ -249,7 +249,7 @@ impl World {
         let waits = self.must_hear(self.index_of(handle));
         let socket = self.socket_mut(handle);
         socket.let_go();
-        socket.dissolved = socket.wire == Wire::Over;
+        socket.dissolved = matches!(socket.wire, Wire::HalfClosed | Wire::Over);
         socket.wire = Wire::Unconnected;
         self.wait_heard(&waits)?;
         let socket = self.socket_mut(handle);

@@ -19,6 +19,8 @@ const OURS: u64 = 1 << 63;
 #[derive(Clone, Copy)]
 struct Known {
     cookie: Cookie,
+    remote: SocketAddr,
+    /// Once this side has a port, which connect chooses after it has told of itself.
     ends: Option<Ends>,
 }
 
@@ -35,7 +37,7 @@ pub(super) struct Identity {
 impl Identity {
     /// A connect. Whatever was known at this address, and was not destroyed in view, connects anew; or it was dissolved
     /// and destroyed unseen, and its name is free. Either way its connection is over, and the ledger takes it so.
-    pub(super) fn connect(&mut self, address: u64) -> Cookie {
+    pub(super) fn connect(&mut self, address: u64, remote: SocketAddr) -> Cookie {
         let before = self.by_address.remove(&address);
         if let Some(known) = before {
             self.free(known);
@@ -47,24 +49,26 @@ impl Identity {
             },
             |known| known.cookie,
         );
-        self.by_address.insert(address, Known { cookie, ends: None });
+        let ends = None;
+        self.by_address.insert(address, Known { cookie, remote, ends });
         cookie
     }
 
     /// A later event of the socket at this address.
-    pub(super) fn event(&mut self, address: u64, ends: Option<Ends>) -> Cookie {
+    pub(super) fn event(&mut self, address: u64, remote: SocketAddr, ends: Option<Ends>) -> Cookie {
         let known = self.by_address.get(&address).copied();
         let known = known.unwrap_or_else(|| Known {
             // One that was there before attach, which a walk has found by its ends.
             cookie: ends
                 .and_then(|ends| self.by_ends.get(&ends).copied())
-                .unwrap_or_else(|| self.connect(address)),
+                .unwrap_or_else(|| self.connect(address, remote)),
+            remote,
             ends: None,
         });
         let cookie = known.cookie;
         let known = Known {
-            cookie,
             ends: known.ends.or(ends),
+            ..known
         };
         self.by_address.insert(address, known);
         if let Some(ends) = known.ends {
@@ -75,7 +79,12 @@ impl Identity {
 
     /// The end of the socket at this address: the address, and the ends, are free for others.
     pub(super) fn destroyed(&mut self, at: Nanos, address: u64, ends: Option<Ends>) -> Cookie {
-        let cookie = self.event(address, ends);
+        let before = self.by_address.get(&address).map(|known| known.remote);
+        let Some(remote) = before.or(ends.map(|(_, remote)| remote)) else {
+            self.made += 1;
+            return Cookie(OURS | self.made);
+        };
+        let cookie = self.event(address, remote, ends);
         if let Some(known) = self.by_address.remove(&address) {
             self.free(known);
             if let Some(ends) = known.ends {
@@ -103,6 +112,13 @@ impl Identity {
         *self.by_ends.entry(ends).or_insert(real)
     }
 
+    /// Whether a walk's row of a connect under way may be of one that events have told of, without its port. Which one is
+    /// not to be known; the events tell what becomes of it.
+    pub(super) fn is_connecting(&self, ends: Ends) -> bool {
+        let mut known = self.by_address.values();
+        !self.by_ends.contains_key(&ends) && known.any(|known| known.ends.is_none() && known.remote == ends.1)
+    }
+
     /// All rows of a walk have been named.
     pub(super) fn walked(&mut self) {
         self.gone.clear();
@@ -113,6 +129,10 @@ impl Identity {
 mod tests {
     use super::*;
 
+    fn server() -> SocketAddr {
+        ends(1).1
+    }
+
     fn ends(port: u16) -> Ends {
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         (local(port), local(5432))
@@ -121,38 +141,38 @@ mod tests {
     #[test]
     fn a_reused_address_is_another_socket() {
         let mut identity = Identity::default();
-        let first = identity.connect(0xffff_8880);
-        assert_eq!(identity.event(0xffff_8880, Some(ends(40_000))), first);
+        let first = identity.connect(0xffff_8880, server());
+        assert_eq!(identity.event(0xffff_8880, server(), Some(ends(40_000))), first);
         assert_eq!(identity.destroyed(9, 0xffff_8880, Some(ends(40_000))), first);
-        assert_ne!(identity.connect(0xffff_8880), first);
+        assert_ne!(identity.connect(0xffff_8880, server()), first);
     }
 
     #[test]
     fn a_snapshot_and_events_agree_on_a_socket_whichever_comes_first() {
         let mut identity = Identity::default();
-        let opened = identity.connect(1);
-        identity.event(1, Some(ends(40_000)));
+        let opened = identity.connect(1, server());
+        identity.event(1, server(), Some(ends(40_000)));
         assert_eq!(identity.observed(5, Cookie(77), Some(ends(40_000))), opened);
         assert_eq!(identity.observed(5, Cookie(78), Some(ends(40_001))), Cookie(78));
-        assert_eq!(identity.event(2, Some(ends(40_001))), Cookie(78));
+        assert_eq!(identity.event(2, server(), Some(ends(40_001))), Cookie(78));
     }
 
     #[test]
     fn ends_that_are_used_again_are_another_connection() {
         let mut identity = Identity::default();
-        let first = identity.connect(1);
-        identity.event(1, Some(ends(40_000)));
+        let first = identity.connect(1, server());
+        identity.event(1, server(), Some(ends(40_000)));
         identity.destroyed(9, 1, Some(ends(40_000)));
-        let second = identity.connect(2);
-        assert_eq!(identity.event(2, Some(ends(40_000))), second);
+        let second = identity.connect(2, server());
+        assert_eq!(identity.event(2, server(), Some(ends(40_000))), second);
         assert_ne!(first, second);
     }
 
     #[test]
     fn a_row_read_before_the_sockets_end_is_that_sockets() {
         let mut identity = Identity::default();
-        let first = identity.connect(1);
-        identity.event(1, Some(ends(40_000)));
+        let first = identity.connect(1, server());
+        identity.event(1, server(), Some(ends(40_000)));
         identity.destroyed(9, 1, None);
         assert_eq!(identity.observed(5, Cookie(77), Some(ends(40_000))), first);
         // The same ends once more.

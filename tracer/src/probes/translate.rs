@@ -36,7 +36,9 @@ pub(super) struct Translator {
     tick_rate: Option<u64>,
     /// Whether the programs that note what unix sockets carry are attached.
     pub(super) follows_unix: bool,
-    /// Clients of unix sockets as the last `sock_diag` had them, by cookie: see [`Self::name_unix_servers`].
+    /// Whether walks are by an iterator.
+    iterates: bool,
+    /// Clients of unix sockets as the last `sock_diag` had them, or an event since, by cookie: see [`Self::name_unix_servers`].
     unix_names: HashMap<u64, UnixRow>,
     /// Which socket is which, where events have no cookies.
     identity: Option<Identity>,
@@ -53,6 +55,7 @@ impl Translator {
             servers: HashMap::new(),
             tick_rate: None,
             follows_unix: false,
+            iterates: backend.iterates(),
             unix_names: HashMap::new(),
             walked: None,
             identity: (backend == Backend::Tracepoint).then(Identity::default),
@@ -92,7 +95,7 @@ impl Translator {
     fn connect(&mut self, record: &ConnectRecord) -> Option<Connect> {
         let transition = &record.transition;
         let cookie = match &mut self.identity {
-            Some(identity) => identity.connect(transition.cookie),
+            Some(identity) => identity.connect(transition.cookie, remote(&transition.flow)),
             None => Cookie(transition.cookie),
         };
         Some(Connect {
@@ -113,7 +116,9 @@ impl Translator {
             Some(identity) if destroyed => {
                 identity.destroyed(transition.at, transition.cookie, ends(&transition.flow))
             }
-            Some(identity) => identity.event(transition.cookie, ends(&transition.flow)),
+            Some(identity) => {
+                identity.event(transition.cookie, remote(&transition.flow), ends(&transition.flow))
+            }
             None => Cookie(transition.cookie),
         };
         Change {
@@ -136,6 +141,10 @@ impl Translator {
         if self.walked.is_none_or(|walked| row.at < walked) {
             return None;
         }
+        let server = self.server(Place::Unix(unix_name(row)))?;
+        if !self.iterates {
+            self.unix_names.insert(row.cookie, *row);
+        }
         Some(Connect {
             at: row.at,
             cookie: Cookie(row.cookie),
@@ -143,7 +152,7 @@ impl Translator {
             tid: row.pid,
             name: comm(&row.comm),
             uid: row.fd,
-            server: self.server(Place::Unix(unix_name(row)))?,
+            server,
             netns: 0,
         })
     }
@@ -197,7 +206,10 @@ impl Translator {
                 names.insert(row.cookie, *row);
             }
         }
-        self.unix_names = names;
+        // What an event told of since is not in this walk.
+        let began = rows.iter().map(|row| row.at).min().unwrap_or(0);
+        self.unix_names.retain(|_, known| known.at >= began);
+        self.unix_names.extend(names);
     }
 
     fn observations(&mut self, mut rows: Vec<Row>, unix_rows: &[UnixRow]) -> Vec<Observation> {
@@ -241,6 +253,10 @@ impl Translator {
 
     fn tcp_row(&mut self, row: &Row) -> Option<Observation> {
         let server = self.tcp_server(&row.flow)?;
+        let connecting = row.state == tcp::SYN_SENT;
+        if connecting && let Some(identity) = &self.identity && identity.is_connecting(ends(&row.flow)?) {
+            return None;
+        }
         let rate = *self
             .tick_rate
             .get_or_insert_with(|| clock::tick_rate(row.jiffies, row.at));
@@ -392,10 +408,11 @@ fn opener(record: &ConnectRecord) -> ProcessId {
 
 /// Both ends, once this side has a port.
 fn ends(flow: &Flow) -> Option<Ends> {
-    Some((
-        client(flow)?,
-        SocketAddr::new(canonical(flow.remote), flow.remote_port),
-    ))
+    Some((client(flow)?, remote(flow)))
+}
+
+fn remote(flow: &Flow) -> SocketAddr {
+    SocketAddr::new(canonical(flow.remote), flow.remote_port)
 }
 
 /// This end; unknown before the kernel has chosen a port, and after it was given back.
