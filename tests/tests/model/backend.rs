@@ -83,8 +83,8 @@ impl Backend {
     /// The end of this socket's last connection is not told until it connects anew.
     ///
     /// `connect(AF_UNSPEC)` on a connection that is over changes no state, so no tracepoint tells of it; after a shutdown it
-    /// looks like the server's answer. And the socket
-    /// has no server from then on, so its destruction is not known to be one of a database's. An iterator no longer
+    /// looks like the server's answer. A close with
+    /// `SO_LINGER` 0 does the same within. And the socket has no server from then on, so its destruction is not known to be one of a database's. An iterator no longer
     /// finds it among the server's sockets. `sock_diag` has not listed it before either.
     pub fn misses_the_end_of(self, socket: &Socket) -> bool {
         !self.iterates() && socket.dissolved
