@@ -63,10 +63,7 @@ fn root_random_programs_agree_on_the_diag_backend() -> Result<()> {
 #[test]
 fn root_random_programs_agree_on_the_tracepoint_backend() -> Result<()> {
     require_root!();
-    agree(
-        Backend::Tracepoint,
-        number("CONNLEAK_PROGRAMS", 200)?.div_ceil(5),
-    )
+    agree(Backend::Tracepoint, number("CONNLEAK_PROGRAMS", 200)?.div_ceil(5))
 }
 
 /// Runs the programs, and fails with the shortest one that shows a mismatch.

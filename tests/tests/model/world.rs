@@ -341,7 +341,7 @@ impl World {
                 let socket = &mut self.sockets[index];
                 socket.let_go();
                 // With `SO_LINGER` 0 the kernel dissolves before it closes.
-                socket.dissolved = socket.linger && matches!(socket.wire, Wire::HalfClosed | Wire::Over);
+                socket.dissolved |= socket.linger && socket.wire == Wire::HalfClosed;
                 socket.released = true;
             }
         }

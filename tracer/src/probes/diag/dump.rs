@@ -3,7 +3,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
-     fs::File, net::IpAddr, os::unix::ffi::OsStrExt as _, thread};
+    fs::File,
+    net::IpAddr,
+    os::unix::ffi::OsStrExt as _,
+    thread,
+};
 
 use anyhow::{Context as _, Result, bail};
 use connleak_ebpf::{
