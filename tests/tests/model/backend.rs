@@ -83,17 +83,17 @@ impl Backend {
     /// The end of this socket's last connection is not told until it connects anew.
     ///
     /// `connect(AF_UNSPEC)` on a connection that is over changes no state, so no tracepoint tells of it; after a shutdown it
-    /// looks like the server's answer. And the socket
-    /// has no server from then on, so its destruction is not known to be one of a database's. An iterator no longer
+    /// looks like the server's answer. A close with
+    /// `SO_LINGER` 0 after a shutdown does the same within. And the socket has no server from then on, so its destruction is not known to be one of a database's. An iterator no longer
     /// finds it among the server's sockets. `sock_diag` has not listed it before either.
     pub fn misses_the_end_of(self, socket: &Socket) -> bool {
         !self.iterates() && socket.dissolved
     }
 
-    /// Such an end may be told when another socket takes its address in the kernel's memory, by which the classic
-    /// tracepoints name sockets.
+    /// Such an end may be told all the same: when a snapshot passes before the change of state has been read, or when
+    /// another socket takes its address in the kernel's memory, by which the classic tracepoints name sockets.
     pub fn may_tell_late(self) -> bool {
-        self == Self::Tracepoint
+        !self.iterates()
     }
 
     /// Makes what it needs: the classic tracepoints need tracefs.

@@ -338,8 +338,11 @@ impl World {
         for index in 0..self.sockets.len() {
             if !held.contains(&index) && !self.sockets[index].released {
                 waits.extend(self.must_hear(index));
-                self.sockets[index].let_go();
-                self.sockets[index].released = true;
+                let socket = &mut self.sockets[index];
+                socket.let_go();
+                // With `SO_LINGER` 0 the kernel dissolves before it closes.
+                socket.dissolved |= socket.linger && socket.wire == Wire::HalfClosed;
+                socket.released = true;
             }
         }
         self.wait_heard(&waits)

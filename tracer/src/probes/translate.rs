@@ -116,9 +116,11 @@ impl Translator {
             Some(identity) if destroyed => {
                 identity.destroyed(transition.at, transition.cookie, ends(&transition.flow))
             }
-            Some(identity) => {
-                identity.event(transition.cookie, remote(&transition.flow), ends(&transition.flow))
-            }
+            Some(identity) => identity.event(
+                transition.cookie,
+                remote(&transition.flow),
+                ends(&transition.flow),
+            ),
             None => Cookie(transition.cookie),
         };
         Change {
@@ -254,7 +256,10 @@ impl Translator {
     fn tcp_row(&mut self, row: &Row) -> Option<Observation> {
         let server = self.tcp_server(&row.flow)?;
         let connecting = row.state == tcp::SYN_SENT;
-        if connecting && let Some(identity) = &self.identity && identity.is_connecting(ends(&row.flow)?) {
+        if connecting
+            && let Some(identity) = &self.identity
+            && identity.is_connecting(ends(&row.flow)?)
+        {
             return None;
         }
         let rate = *self
