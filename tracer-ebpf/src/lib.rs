@@ -64,13 +64,15 @@ pub enum Counter {
     RingFull = 1,
     /// Reads of kernel memory that failed: the record was not sent.
     ReadFault = 2,
+    /// Sockets for which the map of our own numbers had no room: their address stands for them, which is reused.
+    MapFull = 3,
 }
 
 impl Counter {
     /// Every counter, in slot order.
-    pub const ALL: [Self; 3] = [Self::Sent, Self::RingFull, Self::ReadFault];
+    pub const ALL: [Self; 4] = [Self::Sent, Self::RingFull, Self::ReadFault, Self::MapFull];
     /// How many slots the `COUNTERS` map has.
-    pub const SLOTS: u32 = 3;
+    pub const SLOTS: u32 = 4;
 }
 
 /// Words of the port filter: one bit for each of the 65,536 ports.

@@ -250,6 +250,8 @@ pub enum Loss {
     RingFull,
     /// Kernel memory could not be read.
     ReadFault,
+    /// The map of sockets was full, so that one may be taken for another.
+    MapFull,
 }
 
 impl Loss {
@@ -259,6 +261,7 @@ impl Loss {
         match self {
             Self::RingFull => "ring_full",
             Self::ReadFault => "read_fault",
+            Self::MapFull => "map_full",
         }
     }
 }

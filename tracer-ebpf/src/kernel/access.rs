@@ -10,9 +10,12 @@ use aya_ebpf::{
     maps::HashMap,
 };
 
+use connleak_ebpf::Counter;
+
 use super::{
     Skip,
     read::{member, offset},
+    send::count,
 };
 
 /// 1: by helpers. 0: by reading memory. Set before load.
@@ -65,6 +68,7 @@ pub(crate) fn identity(sk: *const u8) -> Result<u64, Skip> {
     if let Some(number) = unsafe { IDENTITIES.get(address) } {
         return Ok(*number);
     }
+    count(Counter::MapFull);
     // The map is full. The address has to do: it is right until it is used again. Read from memory, because the
     // verifier refuses arithmetic on what it knows to be a pointer.
     member::<u64>((&raw const address).cast(), 0)

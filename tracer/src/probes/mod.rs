@@ -269,6 +269,7 @@ impl Probes {
         for (counter, cause) in [
             (Counter::RingFull, Loss::RingFull),
             (Counter::ReadFault, Loss::ReadFault),
+            (Counter::MapFull, Loss::MapFull),
         ] {
             let slot = counter as u32;
             let total = self
