@@ -1,6 +1,11 @@
 //! What a command says, in both languages at once: text or JSON on standard output, JSON in the log file.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    sync::Arc,
+};
 
 use anyhow::Result;
 use nix::sys::resource::{UsageWho, getrusage};
@@ -19,7 +24,7 @@ use crate::{
     owner::Process,
     probes,
     verdict::{
-        Finding,
+        Confidence, Finding, FindingId,
         track::{News, Resolution, Status},
     },
 };
@@ -28,6 +33,8 @@ use crate::{
 pub struct Report {
     format: Format,
     log: Option<LogFile>,
+    /// Findings that were told in full.
+    in_full: BTreeSet<FindingId>,
     /// Losses told so far.
     told_lost: BTreeMap<Loss, u64>,
     /// There is history to sum up.
@@ -47,6 +54,7 @@ impl Report {
             format,
             log: log.map(LogFile::open).transpose()?,
             watching,
+            in_full: BTreeSet::new(),
             told_lost: BTreeMap::new(),
             silent: false,
             reader: Reader::Present,
@@ -59,6 +67,7 @@ impl Report {
         Self {
             format: Format::Json,
             log: None,
+            in_full: BTreeSet::new(),
             told_lost: BTreeMap::new(),
             watching: false,
             silent: true,
@@ -124,13 +133,18 @@ impl Report {
                 let process = named(case, finding);
                 self.tell(case, finding, *status, &process, None)?;
                 let time = case.stamps.rfc3339(case.at);
-                if *status == Status::New {
+                // In full once, when there is something to act on; what came before and comes after, in a line.
+                let in_full = finding.confidence >= Confidence::Likely && self.in_full.insert(finding.id);
+                if in_full {
                     self.text(&format!("{time}\n{}\n", text::finding(finding, &process, None)))
                 } else {
                     self.text(&text::update(finding, &process, &time))
                 }
             }
-            News::Resolved(finding, resolution) => self.resolved(case, finding, *resolution),
+            News::Resolved(finding, resolution) => {
+                self.in_full.remove(&finding.id);
+                self.resolved(case, finding, *resolution)
+            }
         }
     }
 
