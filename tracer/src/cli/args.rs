@@ -5,15 +5,16 @@ use std::{path::Path, time::Duration};
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-use super::UsageError;
+use super::{UsageError, need_privileges};
 use crate::{
-    agent::ProcessFilter,
+    agent::{Agent, ProcessFilter},
     event::Nanos,
     ledger::Ledger,
     output::duration,
-    owner, probes,
+    owner,
+    probes::{self, Options},
     server::{Databases, Flags, PortRule, ServerRule, System},
-    verdict::{Confidence, Policy},
+    verdict::{Confidence, Finding, Policy},
 };
 
 /// Not a doc comment: an address in brackets would be taken for a link.
@@ -141,6 +142,73 @@ impl PolicyArgs {
             return Err(UsageError("--idle must be at least 100ms".to_owned()).into());
         }
         Ok(Policy { idle, single_look })
+    }
+}
+
+/// What every command takes that asks the kernel.
+#[derive(Args, Debug)]
+pub struct Live {
+    #[command(flatten)]
+    filter: Filter,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    /// How to ask the kernel
+    #[arg(long, value_enum, default_value_t)]
+    backend: Backend,
+}
+
+/// A call with nothing wrong about it; nothing is opened or attached yet.
+pub struct Ready {
+    databases: Databases,
+    processes: ProcessFilter,
+    policy: Policy,
+    backend: Option<probes::Backend>,
+    /// `--max-connections`.
+    pub max_connections: usize,
+}
+
+impl Live {
+    /// Checks all that can be checked of the call.
+    ///
+    /// # Errors
+    /// When flags contradict each other, privileges are missing, or a pid does not exist.
+    pub fn ready(&self, single_look: bool) -> Result<Ready> {
+        let policy = self.policy.policy(single_look)?;
+        let databases = self.filter.databases()?;
+        need_privileges()?;
+        Ok(Ready {
+            databases,
+            processes: self.filter.processes()?,
+            policy,
+            backend: self.backend.into(),
+            max_connections: self.filter.max_connections,
+        })
+    }
+
+    /// Whether a finding is sure enough for the exit code.
+    #[must_use]
+    pub fn counts(&self, finding: &Finding) -> bool {
+        finding.confidence >= self.policy.min_confidence.into()
+    }
+}
+
+impl Ready {
+    /// Attaches the probes.
+    ///
+    /// # Errors
+    /// When no back-end works.
+    pub fn attach(self, options: Options) -> Result<Agent> {
+        let options = Options {
+            backend: self.backend,
+            ..options
+        };
+        Agent::attach(
+            &self.databases,
+            self.processes,
+            self.policy,
+            options,
+            self.max_connections,
+        )
     }
 }
 

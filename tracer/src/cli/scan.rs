@@ -11,8 +11,7 @@ use clap::Args as ClapArgs;
 
 use super::{
     FOUND, OK,
-    args::{self, Backend, Filter, Format, PolicyArgs},
-    need_privileges,
+    args::{self, Format, Live},
     report::{self, Cost, Report},
 };
 use crate::{
@@ -30,35 +29,20 @@ const SECOND_LOOK: Duration = Duration::from_millis(400);
 #[derive(ClapArgs, Debug)]
 pub struct Args {
     #[command(flatten)]
-    filter: Filter,
-    #[command(flatten)]
-    policy: PolicyArgs,
-    /// How to ask the kernel
-    #[arg(long, value_enum, default_value_t)]
-    backend: Backend,
+    live: Live,
     /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
 }
 
 pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
-    let policy = args.policy.policy(true)?;
-    let databases = args.filter.databases()?;
-    need_privileges()?;
-    let processes = args.filter.processes()?;
+    let ready = args.live.ready(true)?;
     let options = Options {
         diagnostics,
-        backend: args.backend.into(),
         ring_bytes: 1 << 20,
         ..Options::default()
     };
-    let mut agent = Agent::attach(
-        &databases,
-        processes,
-        policy,
-        options,
-        args.filter.max_connections,
-    )?;
+    let mut agent = ready.attach(options)?;
     let mut report = Report::new(args.output, None, false)?;
 
     let mut quiet = |_: &mut _, _: &_| Ok(());
@@ -73,12 +57,8 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
         findings = agent.judge()?;
     }
     say(&mut agent, &mut report, &findings)?;
-    let least = args.policy.min_confidence.into();
-    Ok(if findings.iter().any(|finding| finding.confidence >= least) {
-        FOUND
-    } else {
-        OK
-    })
+    let found = findings.iter().any(|finding| args.live.counts(finding));
+    Ok(if found { FOUND } else { OK })
 }
 
 fn say(agent: &mut Agent, report: &mut Report, findings: &[Finding]) -> Result<()> {

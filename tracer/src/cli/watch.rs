@@ -11,8 +11,7 @@ use tokio::{
 
 use super::{
     FOUND, OK,
-    args::{Backend, Filter, Format, PolicyArgs},
-    need_privileges,
+    args::{Format, Live},
     report::{self, Cost, Report},
 };
 use crate::{
@@ -34,12 +33,7 @@ const REFRESH_MIN: Duration = Duration::from_millis(250);
 #[derive(ClapArgs, Debug)]
 pub struct Args {
     #[command(flatten)]
-    filter: Filter,
-    #[command(flatten)]
-    policy: PolicyArgs,
-    /// How to ask the kernel
-    #[arg(long, value_enum, default_value_t)]
-    backend: Backend,
+    live: Live,
     /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -71,44 +65,25 @@ fn ring_kib(text: &str) -> Result<u32, String> {
 }
 
 pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
-    let policy = args.policy.policy(false)?;
-    let databases = args.filter.databases()?;
-    need_privileges()?;
-    let processes = args.filter.processes()?;
+    let ready = args.live.ready(false)?;
     let mut report = Report::new(args.output, args.log_file.as_deref(), true)?;
     let options = Options {
         diagnostics,
-        backend: args.backend.into(),
         measure: true,
         ring_bytes: args.ring_kib * 1024,
+        ..Options::default()
     };
-    let mut agent = Agent::attach(
-        &databases,
-        processes,
-        policy,
-        options,
-        args.filter.max_connections,
-    )?;
+    let limit = ready.max_connections;
+    let mut agent = ready.attach(options)?;
     if let Some(path) = &args.journal {
-        agent.record(journal::Writer::create(path)?, args.filter.max_connections)?;
+        agent.record(journal::Writer::create(path)?, limit)?;
     }
     let mut watch = Watch::new(agent, args.events);
     runtime()?.block_on(watch.run(&mut report, args.run_for, |_| false))?;
     watch.end(&mut report)?;
-    let least = args.policy.min_confidence.into();
-    Ok(
-        if watch
-            .agent
-            .case
-            .tracker
-            .active()
-            .any(|finding| finding.confidence >= least)
-        {
-            FOUND
-        } else {
-            OK
-        },
-    )
+    let mut standing = watch.agent.case.tracker.active();
+    let found = standing.any(|finding| args.live.counts(finding));
+    Ok(if found { FOUND } else { OK })
 }
 
 /// One thread is all that the agent needs.
