@@ -153,7 +153,7 @@ pub struct Live {
     #[command(flatten)]
     policy: PolicyArgs,
     /// How to ask the kernel
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, help_heading = "Kernel")]
     backend: Backend,
 }
 

@@ -21,10 +21,10 @@ pub struct Args {
     #[command(flatten)]
     live: Live,
     /// The file to write: a new one
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     journal: PathBuf,
     /// End after this time
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse, help_heading = "Output")]
     run_for: Option<Duration>,
 }
 

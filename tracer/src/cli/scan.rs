@@ -31,7 +31,7 @@ pub struct Args {
     #[command(flatten)]
     live: Live,
     /// Output format
-    #[arg(short, long, value_enum, default_value_t)]
+    #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
     output: Format,
 }
 

@@ -35,22 +35,22 @@ pub struct Args {
     #[command(flatten)]
     live: Live,
     /// Output format
-    #[arg(short, long, value_enum, default_value_t)]
+    #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
     output: Format,
     /// Tell every connection that opens, closes or fails, too
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     events: bool,
     /// End after this time
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration::parse, help_heading = "Output")]
     run_for: Option<Duration>,
     /// Append JSON Lines to this file; opened anew on SIGHUP
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
     log_file: Option<PathBuf>,
     /// Write down what happens, to be judged again by 'connleak replay'; a new file
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     journal: Option<PathBuf>,
     /// Size of the kernel's event buffer in KiB (a power of two); a larger one rides out longer stalls
-    #[arg(long, value_name = "KIB", default_value_t = Options::default().ring_bytes / 1024, value_parser = ring_kib)]
+    #[arg(long, value_name = "KIB", default_value_t = Options::default().ring_bytes / 1024, value_parser = ring_kib, help_heading = "Kernel")]
     ring_kib: u32,
 }
 
