@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{OK, USAGE};
 use crate::{
     output::sink,
-    probes::{Backend, Options, object, preflight, refusal},
+    probes::{self, Backend, Options, object, preflight, refusal},
     server::{Databases, Flags},
 };
 
@@ -121,11 +121,18 @@ impl Doctor {
             }
         }
         if !backend.iterates() {
-            self.say(
-                "ok",
-                "sock_diag and /proc",
-                "who holds which sockets, and how long they have been idle",
-            );
+            let what = "sock_diag and /proc";
+            match probes::try_diag() {
+                Ok(()) => self.say(
+                    "ok",
+                    what,
+                    "who holds which sockets, and how long they have been idle",
+                ),
+                Err(error) => {
+                    usable = false;
+                    self.say("no", what, &format!("{error:#}"));
+                }
+            }
         }
         usable
     }

@@ -98,7 +98,7 @@ fn unix() -> SockDiagMessage {
 }
 
 fn dump(request: SockDiagMessage) -> Result<Vec<SockDiagMessage>> {
-    let refused = "the kernel refused sock_diag";
+    let refused = "the kernel refused sock_diag (its modules: inet_diag, tcp_diag, unix_diag)";
     let mut socket = Socket::new(NETLINK_SOCK_DIAG).context(refused)?;
     socket.bind_auto().context(refused)?;
     socket.connect(&SocketAddr::new(0, 0)).context(refused)?;
@@ -124,7 +124,7 @@ fn dump(request: SockDiagMessage) -> Result<Vec<SockDiagMessage>> {
             match answer.payload {
                 NetlinkPayload::InnerMessage(inner) => answers.push(inner),
                 NetlinkPayload::Done(_) => return Ok(answers),
-                NetlinkPayload::Error(error) => bail!("sock_diag: {error}"),
+                NetlinkPayload::Error(error) => bail!("{refused}: {error}"),
                 _ => {}
             }
             rest = rest.get(taken.max(1)..).unwrap_or_default();
