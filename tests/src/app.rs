@@ -35,6 +35,21 @@ impl App {
         Self::start_command(&mut command)
     }
 
+    /// Starts `tests/apps/SCRIPT` in network, mount and pid namespaces of its own, as in a container.
+    pub fn start_contained(script: &str, args: &[&str]) -> Result<Self> {
+        let mut command = Command::new("unshare");
+        command.args([
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "--kill-child",
+        ]);
+        command.arg(interpreter()?).arg(script_path(script)).args(args);
+        Self::start_command(&mut command)
+    }
+
     /// Starts any command that follows the same protocol, and waits until it says `READY`.
     pub fn start_command(command: &mut Command) -> Result<Self> {
         let mut child = command

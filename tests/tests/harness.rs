@@ -7,7 +7,7 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use connleak_tests::{
-    app::{self, App},
+    app::App,
     port, programs, require_root,
     server::{Server, mariadb, postgres, redis},
     wait,
@@ -136,19 +136,7 @@ fn root_redis_runs_and_redis_py_leaks() -> Result<()> {
 #[test]
 fn root_an_application_runs_in_other_namespaces() -> Result<()> {
     require_root!();
-    let mut command = Command::new("unshare");
-    command.args([
-        "--net",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--mount-proc",
-        "--kill-child",
-    ]);
-    command
-        .arg(app::interpreter()?)
-        .arg(app::script_path("leak_in_namespace.py"));
-    let mut app = App::start_command(&mut command)?;
+    let mut app = App::start_contained("leak_in_namespace.py", &[])?;
     app.ask("leak 3", "LEAKED 3")?;
     let pid = app.first_child()?;
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net"));

@@ -54,11 +54,7 @@ impl Case {
             self.owners.note_name(connect.process, &connect.name, connect.uid);
         }
         let mut outcomes = Vec::new();
-        self.ledger.apply(event, |outcome| {
-            if outcome != Outcome::Quiet {
-                outcomes.push(outcome);
-            }
-        });
+        self.ledger.apply(event, |outcome| outcomes.push(outcome));
         outcomes
     }
 

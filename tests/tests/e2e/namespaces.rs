@@ -1,9 +1,7 @@
 //! A leak inside other network, mount and pid namespaces, as in a container, and found from the host.
 
-use std::process::Command;
-
 use anyhow::{Result, ensure};
-use connleak_tests::{app, app::App, lines, require_root, watch::Watch};
+use connleak_tests::{app::App, lines, require_root, watch::Watch};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -12,22 +10,9 @@ use serde_json::Value;
 
 use crate::leak::{LEAKED, Where, args, scan_names};
 
-/// `leak_in_namespace.py ARGS` in network, mount and pid namespaces of its own.
+/// `leak_in_namespace.py ARGS`, as in a container.
 fn contained(args: &[&str]) -> Result<App> {
-    let mut command = Command::new("unshare");
-    command.args([
-        "--net",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--mount-proc",
-        "--kill-child",
-    ]);
-    command
-        .arg(app::interpreter()?)
-        .arg(app::script_path("leak_in_namespace.py"))
-        .args(args);
-    App::start_command(&mut command)
+    App::start_contained("leak_in_namespace.py", args)
 }
 
 #[test]

@@ -206,7 +206,6 @@ impl Report {
     /// When it can't be written.
     pub fn outcome(&mut self, case: &mut Case, outcome: &Outcome) -> Result<()> {
         let (event, connection, closed_by) = match outcome {
-            Outcome::Quiet => return Ok(()),
             Outcome::Opened(cookie) => match case.ledger.connection(*cookie) {
                 Some(opened) => ("open", opened.clone(), None),
                 None => return Ok(()),

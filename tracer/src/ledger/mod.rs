@@ -52,8 +52,6 @@ pub struct GroupKey {
 /// What became of a connection, for whoever wants to log it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Nothing to tell.
-    Quiet,
     /// A connection is open now.
     Opened(Cookie),
     /// A connection attempt failed.

@@ -30,7 +30,6 @@ impl Books {
             closed,
         } = self;
         ledger.apply(event, |outcome| match outcome {
-            Outcome::Quiet => {}
             Outcome::Opened(cookie) => opened.push(cookie),
             Outcome::Failed(connection) => failed.push(connection.cookie),
             Outcome::Closed(connection, cause) => closed.push((connection.cookie, cause)),
