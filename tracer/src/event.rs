@@ -13,7 +13,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{owner::ProcessId, server::System};
+use crate::{
+    callsite::{Role, SiteId},
+    owner::ProcessId,
+    server::System,
+};
 
 /// `CLOCK_MONOTONIC` nanoseconds.
 pub type Nanos = u64;
@@ -280,6 +284,21 @@ pub struct Threads {
     pub ended: Vec<u32>,
 }
 
+/// Which code opened or used a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stack {
+    /// When the thread did that.
+    pub at: Nanos,
+    /// Which socket.
+    pub cookie: Cookie,
+    /// What it did.
+    pub role: Role,
+    /// Whose thread.
+    pub process: ProcessId,
+    /// The call site; who wants its frames asks [`crate::case::Case`] for them.
+    pub site: SiteId,
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
@@ -300,6 +319,8 @@ pub enum Event {
     },
     /// Somebody looked whether opening threads live.
     Threads(Threads),
+    /// A thread's stack was read.
+    Stack(Stack),
 }
 
 /// An address as users write it: v4-mapped IPv6 as IPv4.

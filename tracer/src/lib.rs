@@ -6,6 +6,7 @@
 //! `ARCHITECTURE.md` is the map.
 
 pub mod agent;
+pub mod callsite;
 pub mod case;
 pub mod cli;
 pub mod event;

@@ -136,6 +136,7 @@ impl Ledger {
             Event::Change(change) => self.change(change, &mut tell),
             Event::Snapshot(snapshot) => self.snapshot(snapshot, &mut tell),
             Event::Threads(threads) => self.threads(threads),
+            Event::Stack(_) => {}
             Event::Lost { at, cause, count } => {
                 let total = self.totals.lost.entry(*cause).or_default();
                 *total = total.saturating_add(*count);

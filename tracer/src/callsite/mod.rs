@@ -1,0 +1,14 @@
+//! Which code: from a copy of a thread's registers and stack to the functions that it was in.
+//!
+//! A finding that names a process still leaves a team saying "it isn't my code". The kernel programs copy the
+//! caller's stack when a connection is opened, and when it is used; here the copies become [`Site`]s. Unwinding is
+//! done at once, since the process may be gone in a moment; names are looked up when somebody reads them.
+//!
+//! Whatever is read here (stack bytes, ELF files, interpreters' memory, perf maps) belongs to other processes: it is
+//! bounded, checked, and never trusted. Nothing of a stack's bytes is kept or written.
+
+pub mod capture;
+pub mod site;
+
+pub use capture::{Capture, PythonFrame, Registers};
+pub use site::{Frame, Quality, Role, Runtime, Site, SiteId};
