@@ -352,9 +352,9 @@ impl Ledger {
         if connection.counted_at.is_some()
             && let Some(group) = connection.group_key().and_then(|key| self.groups.get_mut(&key))
         {
-            before
-                .into_iter()
-                .for_each(|site| group.tallies_mut().withdrawn(site));
+            if let Some(site) = before {
+                group.tallies_mut().withdrawn(site);
+            }
             group.tallies_mut().opened(site);
         }
     }
@@ -452,8 +452,9 @@ impl Ledger {
                 group.remove(cookie);
                 if let Some((at, site)) = counted {
                     group.handed_over(at);
-                    site.into_iter()
-                        .for_each(|site| group.tallies_mut().withdrawn(site));
+                    if let Some(site) = site {
+                        group.tallies_mut().withdrawn(site);
+                    }
                 }
             }
             if let Some(key) = after {
@@ -461,7 +462,9 @@ impl Ledger {
                 group.add(cookie);
                 if let Some((at, site)) = counted {
                     group.opened(at);
-                    site.into_iter().for_each(|site| group.tallies_mut().opened(site));
+                    if let Some(site) = site {
+                        group.tallies_mut().opened(site);
+                    }
                 }
             }
         }
@@ -478,11 +481,10 @@ impl Ledger {
         let cookie = connection.cookie;
         self.connections.insert(cookie, connection);
         let (opening, last_use) = self.waiting.take(cookie);
-        let told = [(Role::Opened, opening), (Role::Used, last_use)];
-        for (role, known) in told {
-            known
-                .into_iter()
-                .for_each(|known| self.read_stack(cookie, role, known));
+        for (role, known) in [(Role::Opened, opening), (Role::Used, last_use)] {
+            if let Some(known) = known {
+                self.read_stack(cookie, role, known);
+            }
         }
     }
 
