@@ -24,6 +24,10 @@ use crate::{
 const SERVER_HELP: &str = "Only this server, network or unix socket; with a port, that port is a database's: \
                            10.0.0.5, 10.0.0.0/8, [::1]:6000, /run/app/db.sock";
 
+/// Not a doc comment: it would have to mark the setting's name up.
+const LIMIT_HELP: &str =
+    "Connections that the server accepts: its max_connections, less those reserved for administrators";
+
 /// Which connections to look at.
 #[derive(Args, Debug, Default)]
 #[command(next_help_heading = "Filter")]
@@ -131,8 +135,8 @@ pub struct PolicyArgs {
     /// Most connections that one process may have open to one server
     #[arg(long, value_name = "N")]
     pub max_open: Option<u64>,
-    /// Connections that the server accepts (its `max_connections`, less those reserved for administrators)
-    #[arg(long, value_name = "N")]
+    /// Connections that the server accepts.
+    #[arg(long, value_name = "N", help = LIMIT_HELP)]
     pub server_limit: Option<u64>,
     /// Take all this, and more, from a file: 'connleak policy' prints one
     #[arg(long, value_name = "FILE")]
