@@ -30,12 +30,12 @@ use std::{
 pub use connection::{Connection, Opener, Rest};
 use connection::{has_carried, tells};
 use early::Early;
-pub use group::Group;
+pub use group::{Group, Who};
 
 use crate::{
     event::{
-        Cause, Change, Connect, Cookie, Event, Holder, Loss, Nanos, Observation, SECOND, Server, Snapshot,
-        State, Threads,
+        Cause, Change, Connect, Cookie, Event, Hello, Holder, Loss, Nanos, Observation, SECOND, Server,
+        Snapshot, State, Threads,
     },
     owner::ProcessId,
 };
@@ -137,6 +137,7 @@ impl Ledger {
             Event::Snapshot(snapshot) => self.snapshot(snapshot, &mut tell),
             Event::Threads(threads) => self.threads(threads),
             Event::Stack(_) => {}
+            Event::Hello(hello) => self.hello(hello),
             Event::Lost { at, cause, count } => {
                 let total = self.totals.lost.entry(*cause).or_default();
                 *total = total.saturating_add(*count);
@@ -324,6 +325,22 @@ impl Ledger {
         }
     }
 
+    /// A client said who it is. Nothing is lost when the connection is not known: it is judged without.
+    fn hello(&mut self, hello: &Hello) {
+        let Some(connection) = self.connections.get_mut(&hello.cookie) else {
+            return;
+        };
+        let known = connection.identity.get_or_insert_with(Box::default);
+        known.merge(&hello.identity);
+        let who = Who::of(known);
+        if let Some(at) = connection.counted_at
+            && let Some(group) = connection.group_key().and_then(|key| self.groups.get_mut(&key))
+        {
+            group.identified(at, connection.who, who);
+        }
+        connection.who = who;
+    }
+
     /// What is known of opening threads.
     fn threads(&mut self, threads: &Threads) {
         for connection in self.connections.values_mut() {
@@ -351,8 +368,9 @@ impl Ledger {
         if let Some(connection) = self.connections.get_mut(&cookie) {
             let at = connection.opened_at.unwrap_or(connection.changed_at);
             connection.counted_at = Some(at);
+            let who = connection.who;
             if let Some(group) = connection.group_key().and_then(|key| self.groups.get_mut(&key)) {
-                group.opened(at);
+                group.opened(at, who);
                 if let Some(opener) = connection.opener {
                     group.opened_by(opener.tid, at);
                 }
@@ -403,10 +421,10 @@ impl Ledger {
                 let opener = connection.opener.map(|opener| opener.process);
                 let handed = opener.is_some() && connection.process() != opener;
                 connection.handed_at = handed.then_some(snapshot.ended);
-                moved.push((*cookie, connection.counted_at, before, after));
+                moved.push((*cookie, connection.counted_at, connection.who, before, after));
             }
         }
-        for (cookie, counted_at, before, after) in moved {
+        for (cookie, counted_at, who, before, after) in moved {
             if let Some(group) = before.and_then(|key| self.groups.get_mut(&key)) {
                 group.remove(cookie);
                 if let Some(at) = counted_at {
@@ -417,7 +435,7 @@ impl Ledger {
                 let group = self.groups.entry(key).or_default();
                 group.add(cookie);
                 if let Some(at) = counted_at {
-                    group.opened(at);
+                    group.opened(at, who);
                 }
             }
         }

@@ -174,7 +174,9 @@ fn cookie_of(event: &Event) -> Option<Cookie> {
     match event {
         Event::Connect(connect) => Some(connect.cookie),
         Event::Change(change) => Some(change.cookie),
-        Event::Snapshot(_) | Event::Lost { .. } | Event::Threads(_) | Event::Stack(_) => None,
+        Event::Snapshot(_) | Event::Lost { .. } | Event::Threads(_) | Event::Stack(_) | Event::Hello(_) => {
+            None
+        }
     }
 }
 
