@@ -62,7 +62,8 @@ impl Agent {
     /// When it can't be written.
     pub fn record(&mut self, mut journal: Writer, max_connections: usize) -> Result<()> {
         journal.append(&Entry::Start {
-            policy: self.case.policy,
+            idle: self.case.policy.idle,
+            single_look: self.case.policy.single_look,
             max_connections: max_connections as u64,
             epoch: self.case.stamps.epoch,
         })?;

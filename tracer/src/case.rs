@@ -40,7 +40,7 @@ impl Case {
     pub fn new(policy: Policy, max_connections: usize, owners: Owners, stamps: Stamps) -> Self {
         Self {
             ledger: Ledger::bounded(max_connections),
-            tracker: Tracker::default(),
+            tracker: Tracker::new(&policy.rules),
             owners,
             policy,
             at: 0,

@@ -21,7 +21,6 @@ use serde::{Deserialize, Serialize};
 use crate::{
     event::{Event, Nanos},
     owner::Process,
-    verdict::Policy,
 };
 
 /// Names the format; the digits are its version.
@@ -36,8 +35,10 @@ const LONGEST: usize = 1 << 30;
 pub enum Entry {
     /// How the run was started.
     Start {
-        /// What the rules were told.
-        policy: Policy,
+        /// `--idle`.
+        idle: Nanos,
+        /// See [`Policy`](crate::verdict::Policy).
+        single_look: bool,
         /// The ledger's bound.
         max_connections: u64,
         /// Nanoseconds of the Unix epoch at monotonic zero, as of then.
@@ -186,10 +187,8 @@ mod tests {
     fn entries() -> Vec<Entry> {
         vec![
             Entry::Start {
-                policy: Policy {
-                    idle: SECOND,
-                    single_look: false,
-                },
+                idle: SECOND,
+                single_look: false,
                 max_connections: 7,
                 epoch: -1,
             },

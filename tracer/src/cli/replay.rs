@@ -88,18 +88,16 @@ pub fn run(args: &Args) -> Result<u8> {
 
 /// The case as the run began it. Nobody's `/proc` is asked: it is not the host that was recorded.
 fn beginning(entries: &[Entry]) -> Case {
-    let mut policy = Policy {
-        idle: Policy::IDLE,
-        single_look: false,
-    };
+    let mut policy = Policy::default();
     let (mut limit, mut start) = (Ledger::LIMIT, 0);
     if let Some(Entry::Start {
-        policy: told,
+        idle,
+        single_look,
         max_connections,
         epoch,
     }) = entries.first()
     {
-        (policy, start) = (*told, *epoch);
+        (policy.idle, policy.single_look, start) = (*idle, *single_look, *epoch);
         limit = usize::try_from(*max_connections).unwrap_or(limit);
     }
     let nobodys = Owners::new(Path::new("/nonexistent"));
