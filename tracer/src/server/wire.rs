@@ -120,7 +120,7 @@ fn postgresql(sent: &[u8], identity: &mut Identity) -> Option<()> {
             None => {
                 let code = body.big_endian()?;
                 match code >> 16 {
-                    STARTUP => parameters(body, identity)?,
+                    STARTUP => parameters(body, identity),
                     REQUESTS => {}
                     _ => return None,
                 }
@@ -137,7 +137,7 @@ fn postgresql(sent: &[u8], identity: &mut Identity) -> Option<()> {
 }
 
 /// Names and values, each ended by a zero byte.
-fn parameters(mut body: Bytes<'_>, identity: &mut Identity) -> Option<()> {
+fn parameters(mut body: Bytes<'_>, identity: &mut Identity) {
     for _ in 0..MESSAGES {
         let name = body.until_zero();
         if name.is_empty() {
@@ -163,7 +163,6 @@ fn parameters(mut body: Bytes<'_>, identity: &mut Identity) -> Option<()> {
     if identity.database.is_none() {
         identity.database.clone_from(&identity.user);
     }
-    Some(())
 }
 
 /// Only what turns the connection into a receiver, or names the application, is taken from a query.
@@ -434,15 +433,12 @@ mod tests {
     }
 
     fn resp(words: &[&str]) -> Vec<u8> {
-        let mut text = format!("*{}\r\n", words.len());
-        for word in words {
-            text += &format!("${}\r\n{word}\r\n", word.len());
-        }
-        text.into_bytes()
-    }
-
-    fn some(text: &str) -> Option<String> {
-        Some(text.to_owned())
+        let words = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len()));
+        let count = format!("*{}\r\n", words.len());
+        std::iter::once(count)
+            .chain(words)
+            .collect::<String>()
+            .into_bytes()
     }
 
     #[test]
@@ -456,10 +452,18 @@ mod tests {
         let identity = read(System::Postgresql, &sent).expect("an identity");
         assert_eq!(
             (identity.user, identity.database, identity.application),
-            (some("app"), some("orders"), some("tenant-7"))
+            (
+                Some("app".to_owned()),
+                Some("orders".to_owned()),
+                Some("tenant-7".to_owned())
+            )
         );
         let alone = read(System::Pgbouncer, &startup(&[("user", "app")])).expect("an identity");
-        assert_eq!(alone.database, some("app"), "the default is the user's name");
+        assert_eq!(
+            alone.database,
+            Some("app".to_owned()),
+            "the default is the user's name"
+        );
     }
 
     #[test]
@@ -469,7 +473,7 @@ mod tests {
         let both = [&ssl[..], &startup(&[("user", "app")])].concat();
         assert_eq!(
             read(System::Postgresql, &both).and_then(|identity| identity.user),
-            some("app")
+            Some("app".to_owned())
         );
         assert_eq!(read(System::Postgresql, &message(b'p', b"md5secret\0")), None);
         assert_eq!(
@@ -486,7 +490,7 @@ mod tests {
         let simple = read(System::Postgresql, &message(b'Q', b"LISTEN \"jobs\"\0")).expect("a listener");
         assert_eq!(
             (simple.purpose, simple.channel),
-            (Some(Purpose::Listener), some("jobs"))
+            (Some(Purpose::Listener), Some("jobs".to_owned()))
         );
         let extended = [message(b'P', b"\0listen jobs\0\0\0"), message(b'S', b"")].concat();
         let extended = read(System::Postgresql, &extended).expect("a listener");
@@ -500,7 +504,7 @@ mod tests {
         let set = message(b'Q', b"SET application_name = 'reports'\0");
         assert_eq!(
             read(System::Postgresql, &set).and_then(|set| set.application),
-            some("reports")
+            Some("reports".to_owned())
         );
     }
 
@@ -524,12 +528,16 @@ mod tests {
         let identity = read(System::Mysql, &packet(1, &body)).expect("an identity");
         assert_eq!(
             (identity.user, identity.database, identity.application),
-            (some("app"), some("orders"), some("reports"))
+            (
+                Some("app".to_owned()),
+                Some("orders".to_owned()),
+                Some("reports".to_owned())
+            )
         );
         // A request for TLS ends where the user would be.
         assert_eq!(read(System::Mysql, &packet(1, &body[..32])), None);
         let other = read(System::Mariadb, &packet(0, b"\x02archive")).expect("a database");
-        assert_eq!(other.database, some("archive"));
+        assert_eq!(other.database, Some("archive".to_owned()));
         let dump = read(System::Mysql, &packet(0, b"\x12\0\0")).expect("a replica");
         assert_eq!(dump.purpose, Some(Purpose::Replication));
         assert_eq!(read(System::Mysql, &packet(0, b"\x03select 1")), None);
@@ -547,11 +555,11 @@ mod tests {
         assert_eq!(
             identity,
             Identity {
-                user: some("app"),
-                database: some("2"),
-                application: some("web"),
+                user: Some("app".to_owned()),
+                database: Some("2".to_owned()),
+                application: Some("web".to_owned()),
                 purpose: Some(Purpose::Subscriber),
-                channel: some("news jobs"),
+                channel: Some("news jobs".to_owned()),
             }
         );
         assert_eq!(read(System::Redis, &resp(&["AUTH", "secret"])), None);
@@ -580,7 +588,7 @@ mod tests {
         identity.merge(&read(System::Redis, &resp(&["SELECT", "2"])).expect("a database"));
         assert_eq!(
             (identity.database, identity.application),
-            (some("2"), some("web"))
+            (Some("2".to_owned()), Some("web".to_owned()))
         );
     }
 
