@@ -68,6 +68,7 @@ impl Agent {
             epoch: self.case.stamps.epoch,
         })?;
         self.case.owners.note_readings();
+        self.case.sites.note_readings();
         self.journal = Some(journal);
         Ok(())
     }
@@ -126,7 +127,7 @@ impl Agent {
         for outcome in &outcomes {
             tell(&mut self.case, outcome)?;
         }
-        self.write_processes()
+        self.write_readings()
     }
 
     /// What the rules say now.
@@ -154,15 +155,18 @@ impl Agent {
         Ok((at, Stamps { epoch }))
     }
 
-    /// Writes down the processes that were named since the last call.
+    /// Writes down the processes and call sites that were named since the last call.
     ///
     /// # Errors
     /// When the journal can't be written.
-    pub fn write_processes(&mut self) -> Result<()> {
+    pub fn write_readings(&mut self) -> Result<()> {
         for mut process in self.case.owners.take_readings() {
             // A journal is made to be carried elsewhere.
             process.command_line = redact::command_line(&process.command_line);
             self.write(&Entry::Process(Box::new(process)))?;
+        }
+        for site in self.case.sites.take_readings() {
+            self.write(&Entry::Site(Box::new(site)))?;
         }
         Ok(())
     }

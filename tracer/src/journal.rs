@@ -19,6 +19,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    callsite::Site,
     event::{Event, Nanos},
     owner::Process,
 };
@@ -55,6 +56,8 @@ pub enum Entry {
     },
     /// What was known of a process when it was first named.
     Process(Box<Process>),
+    /// What was known of a call site when it was first named.
+    Site(Box<Site>),
 }
 
 /// Writes a journal.

@@ -9,6 +9,8 @@
 
 pub mod capture;
 pub mod site;
+pub mod sites;
 
 pub use capture::{Capture, PythonFrame, Registers};
 pub use site::{Frame, Quality, Role, Runtime, Site, SiteId};
+pub use sites::{Sites, Source};
