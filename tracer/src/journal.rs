@@ -19,9 +19,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    callsite::Site,
     event::{Event, Nanos},
     owner::Process,
-    verdict::Policy,
 };
 
 /// Names the format; the digits are its version.
@@ -36,8 +36,10 @@ const LONGEST: usize = 1 << 30;
 pub enum Entry {
     /// How the run was started.
     Start {
-        /// What the rules were told.
-        policy: Policy,
+        /// `--idle`.
+        idle: Nanos,
+        /// See [`Policy`](crate::verdict::Policy).
+        single_look: bool,
         /// The ledger's bound.
         max_connections: u64,
         /// Nanoseconds of the Unix epoch at monotonic zero, as of then.
@@ -54,6 +56,8 @@ pub enum Entry {
     },
     /// What was known of a process when it was first named.
     Process(Box<Process>),
+    /// What was known of a call site when it was first named.
+    Site(Box<Site>),
 }
 
 /// Writes a journal.
@@ -186,10 +190,8 @@ mod tests {
     fn entries() -> Vec<Entry> {
         vec![
             Entry::Start {
-                policy: Policy {
-                    idle: SECOND,
-                    single_look: false,
-                },
+                idle: SECOND,
+                single_look: false,
                 max_connections: 7,
                 epoch: -1,
             },

@@ -13,6 +13,8 @@ pub mod managed;
 pub mod mapped;
 pub mod process_memory;
 pub mod site;
+pub mod sites;
 
 pub use capture::{Capture, PythonFrame, Registers};
 pub use site::{Frame, Quality, Role, Runtime, Site, SiteId};
+pub use sites::{Sites, Source};

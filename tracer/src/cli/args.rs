@@ -141,7 +141,11 @@ impl PolicyArgs {
         if self.idle < Duration::from_millis(100) {
             return Err(UsageError("--idle must be at least 100ms".to_owned()).into());
         }
-        Ok(Policy { idle, single_look })
+        Ok(Policy {
+            idle,
+            single_look,
+            ..Policy::default()
+        })
     }
 }
 

@@ -46,12 +46,12 @@ pub fn run(args: &Args) -> Result<u8> {
     let mut entries = journal.entries.into_iter().peekable();
     while let Some(entry) = entries.next() {
         // What was named while an entry was told stands right behind it.
-        while let Some(Entry::Process(process)) = entries.next_if(|next| matches!(next, Entry::Process(_))) {
-            case.owners.remember(*process);
+        while let Some(named) = entries.next_if(|next| matches!(next, Entry::Process(_) | Entry::Site(_))) {
+            remember(&mut case, named);
         }
         match entry {
             Entry::Start { .. } => {}
-            Entry::Process(process) => case.owners.remember(*process),
+            named @ (Entry::Process(_) | Entry::Site(_)) => remember(&mut case, named),
             Entry::Event(event) => {
                 for outcome in case.fold(&event) {
                     if args.events {
@@ -86,20 +86,26 @@ pub fn run(args: &Args) -> Result<u8> {
     )
 }
 
+fn remember(case: &mut Case, named: Entry) {
+    match named {
+        Entry::Process(process) => case.owners.remember(*process),
+        Entry::Site(site) => case.sites.remember(*site),
+        Entry::Start { .. } | Entry::Event(_) | Entry::Judged { .. } => {}
+    }
+}
+
 /// The case as the run began it. Nobody's `/proc` is asked: it is not the host that was recorded.
 fn beginning(entries: &[Entry]) -> Case {
-    let mut policy = Policy {
-        idle: Policy::IDLE,
-        single_look: false,
-    };
+    let mut policy = Policy::default();
     let (mut limit, mut start) = (Ledger::LIMIT, 0);
     if let Some(Entry::Start {
-        policy: told,
+        idle,
+        single_look,
         max_connections,
         epoch,
     }) = entries.first()
     {
-        (policy, start) = (*told, *epoch);
+        (policy.idle, policy.single_look, start) = (*idle, *single_look, *epoch);
         limit = usize::try_from(*max_connections).unwrap_or(limit);
     }
     let nobodys = Owners::new(Path::new("/nonexistent"));

@@ -189,7 +189,7 @@ impl Watch {
         for news in news {
             report.news(&mut self.agent.case, &news)?;
         }
-        self.agent.write_processes()
+        self.agent.write_readings()
     }
 
     fn feed(

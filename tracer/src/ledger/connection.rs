@@ -2,10 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::GroupKey;
+use super::{GroupKey, code::Use};
 use crate::{
+    callsite::{Role, SiteId},
     event::{
-        Cause, Change, Connect, Cookie, Holder, Nanos, Observation, Place, SECOND, Server, State, Traffic,
+        Cause, Change, Connect, Cookie, Holder, Nanos, Observation, Place, SECOND, Server, Stack, State,
+        Traffic,
     },
     owner::ProcessId,
     server::System,
@@ -59,6 +61,10 @@ pub struct Connection {
     pub opener_lives: Option<bool>,
     /// When connect was called; `None` when that was before attach. For unix sockets: when first seen.
     pub opened_at: Option<Nanos>,
+    /// Which code opened it; `None` when that was before attach, or could not be read.
+    pub opening: Option<Use>,
+    /// Which code sent on it last, as far as that was seen.
+    pub last_use: Option<Use>,
     /// When the server accepted it, if the server could be asked.
     pub accepted_at: Option<Nanos>,
     /// When the ledger first heard of it.
@@ -104,6 +110,8 @@ impl Connection {
             }),
             opener_lives: None,
             opened_at: Some(connect.at),
+            opening: None,
+            last_use: None,
             accepted_at: None,
             first_seen: connect.at,
             changed_at: connect.at,
@@ -134,6 +142,8 @@ impl Connection {
             opener: None,
             opener_lives: None,
             opened_at: (!before_attach).then_some(row.at),
+            opening: None,
+            last_use: None,
             accepted_at: row.accepted_at,
             first_seen: row.at,
             changed_at: row.at,
@@ -247,6 +257,31 @@ impl Connection {
     #[must_use]
     pub fn never_sent(&self) -> Option<bool> {
         self.traffic.bytes_sent.map(|bytes| bytes == 0)
+    }
+
+    /// Whether a stack is of this socket's next life: its connect is still to be told.
+    pub(super) fn precedes(&self, stack: &Stack) -> bool {
+        let opened = self.opened_at.filter(|_| self.opener.is_some());
+        stack.role == Role::Opened && opened.is_some_and(|opened| stack.at > opened.saturating_add(SKEW))
+    }
+
+    /// Takes over which code did something with it; returns the site that counts as its opener's no longer,
+    /// and the one that does now.
+    pub(super) fn read_stack(&mut self, role: Role, new: Use) -> Option<(Option<SiteId>, SiteId)> {
+        // Of an earlier life of this socket.
+        if self.opener.is_some() && self.opened_at > Some(new.at.saturating_add(SKEW)) {
+            return None;
+        }
+        let known = match role {
+            Role::Opened => &mut self.opening,
+            Role::Used => &mut self.last_use,
+        };
+        // Of the same moment, what was read last knows more.
+        if known.is_some_and(|known| known.at > new.at) {
+            return None;
+        }
+        let before = known.replace(new).map(|known| known.site);
+        (role == Role::Opened && before != Some(new.site)).then_some((before, new.site))
     }
 
     /// Whether this event is older than what other events have told.

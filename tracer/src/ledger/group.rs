@@ -1,9 +1,16 @@
 //! One process's dealings with one server: when it opened, when it closed, what it has now.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use super::{connection::Rest, troughs::Troughs};
-use crate::event::{Cookie, Nanos, SECOND};
+use super::{
+    code::{Tallies, Tally},
+    connection::Rest,
+    troughs::Troughs,
+};
+use crate::{
+    callsite::SiteId,
+    event::{Cookie, Nanos, SECOND},
+};
 
 /// Moments kept per direction. A rule looks back at most over the sockets that are open now, and no process
 /// can hold more than its descriptor limit; beyond that, counts are lower bounds.
@@ -25,6 +32,7 @@ pub struct Group {
     closed: u64,
     silent: Troughs,
     rests: VecDeque<Rest>,
+    tallies: Tallies,
 }
 
 impl Group {
@@ -90,6 +98,18 @@ impl Group {
     #[must_use]
     pub fn rests(&self) -> &VecDeque<Rest> {
         &self.rests
+    }
+
+    /// How many connections each site opened in view, and how many of those were closed since. At most 64
+    /// sites are told apart, so the sum may be less than [`opened_total`](Self::opened_total), as it is where a
+    /// stack could not be read.
+    #[must_use]
+    pub fn tallies(&self) -> &BTreeMap<SiteId, Tally> {
+        self.tallies.all()
+    }
+
+    pub(super) fn tallies_mut(&mut self) -> &mut Tallies {
+        &mut self.tallies
     }
 
     pub(super) fn rested(&mut self, rest: Rest) {
