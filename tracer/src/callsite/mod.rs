@@ -8,6 +8,7 @@
 //! bounded, checked, and never trusted. Nothing of a stack's bytes is kept or written.
 
 pub mod capture;
+pub mod native;
 pub mod site;
 
 pub use capture::{Capture, PythonFrame, Registers};
