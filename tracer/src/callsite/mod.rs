@@ -9,7 +9,13 @@
 
 pub mod capture;
 pub mod native;
+pub mod java;
+pub mod managed;
+pub mod mapped;
+pub mod process_memory;
 pub mod site;
+pub mod sites;
 
 pub use capture::{Capture, PythonFrame, Registers};
 pub use site::{Frame, Quality, Role, Runtime, Site, SiteId};
+pub use sites::{Sites, Source};
