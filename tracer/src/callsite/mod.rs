@@ -8,10 +8,10 @@
 //! bounded, checked, and never trusted. Nothing of a stack's bytes is kept or written.
 
 pub mod capture;
-pub mod native;
 pub mod java;
 pub mod managed;
 pub mod mapped;
+pub mod native;
 pub mod process_memory;
 pub mod site;
 pub mod sites;
