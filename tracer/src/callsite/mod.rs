@@ -8,9 +8,11 @@
 //! bounded, checked, and never trusted. Nothing of a stack's bytes is kept or written.
 
 pub mod capture;
+pub mod library;
 pub mod site;
 pub mod sites;
 
 pub use capture::{Capture, PythonFrame, Registers};
+pub use library::Origin;
 pub use site::{Frame, Quality, Role, Runtime, Site, SiteId};
 pub use sites::{Sites, Source};
