@@ -8,7 +8,11 @@
 //! bounded, checked, and never trusted. Nothing of a stack's bytes is kept or written.
 
 pub mod capture;
+pub mod java;
 pub mod library;
+pub mod managed;
+pub mod mapped;
+pub mod process_memory;
 pub mod site;
 pub mod sites;
 

@@ -13,6 +13,7 @@ use crate::{
     output::redact,
     owner::Process,
     probes::Cost,
+    server::wire::Purpose,
     verdict::{
         Confidence, Finding,
         track::{Resolution, Status},
@@ -198,6 +199,8 @@ struct SocketJson {
     passed_over: Option<u64>,
     bytes_sent: Option<u64>,
     bytes_received: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    db: Option<SaidJson>,
     opener: Option<u32>,
     site: Option<String>,
     last_use: Option<String>,
@@ -206,6 +209,18 @@ struct SocketJson {
     holders: Vec<HolderJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     closed_by: Option<&'static str>,
+}
+
+/// What the client said of itself, in OpenTelemetry's words where it has some.
+#[derive(Debug, Serialize)]
+struct SaidJson {
+    namespace: Option<String>,
+    user: Option<String>,
+    application: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    purpose: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -578,6 +593,13 @@ fn socket_json(stamps: Stamps, at: Nanos, connection: &Connection, passed_over: 
         passed_over,
         bytes_sent: connection.traffic.bytes_sent,
         bytes_received: connection.traffic.bytes_received,
+        db: connection.identity.as_ref().map(|said| SaidJson {
+            namespace: said.database.clone(),
+            user: said.user.clone(),
+            application: said.application.clone(),
+            purpose: said.purpose.map(Purpose::name),
+            channel: said.channel.clone(),
+        }),
         opener: connection.opener.map(|opener| opener.process.pid),
         site: connection.opening.map(|opening| opening.site.to_string()),
         last_use: connection.last_use.map(|last| last.site.to_string()),
