@@ -12,7 +12,9 @@ pub mod java;
 pub mod library;
 pub mod managed;
 pub mod mapped;
+pub mod native;
 pub mod process_memory;
+pub mod python;
 pub mod site;
 pub mod sites;
 
