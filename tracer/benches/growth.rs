@@ -1,0 +1,224 @@
+//! How the books grow: 10³ to 10⁶ tracked connections, made here and fed as events. One JSON line for each size.
+//!
+//! No benchmark harness: what is asked for is bytes a connection and one pass over many, not the nanoseconds of
+//! a function that is called a thousand times. `cargo xtask bench` runs this in a process of its own, since memory that
+//! was used once is not given back.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "its output is a measurement for `cargo xtask bench`"
+)]
+
+use std::{fs, hint::black_box, net::SocketAddr, sync::Arc, time::Instant};
+
+use connleak::{
+    event::{
+        Change, Connect, Cookie, Event, Holder, Nanos, Observation, Place, SECOND, Server, Snapshot, State,
+        Traffic,
+    },
+    ledger::Ledger,
+    owner::ProcessId,
+    server::System,
+    verdict::{Policy, judge},
+};
+use serde_json::json;
+
+/// Connections of one process, which is a large pool.
+const POOL: u64 = 1000;
+/// Events that are made before they are fed: making them is not what is measured.
+const BATCH: u64 = 10_000;
+/// Nanoseconds between two connects: a storm of 10,000 a second.
+const STEP: Nanos = SECOND / 10_000;
+
+fn main() {
+    // Cargo adds `--bench`.
+    let sizes: Vec<u64> = std::env::args().filter_map(|word| word.parse().ok()).collect();
+    let sizes = if sizes.is_empty() {
+        vec![1_000, 10_000, 100_000, 1_000_000]
+    } else {
+        sizes
+    };
+    for size in sizes {
+        println!("{}", measure(size));
+    }
+}
+
+fn measure(size: u64) -> serde_json::Value {
+    let server = Arc::new(Server {
+        system: System::Postgresql,
+        place: Place::Tcp(SocketAddr::from(([10, 0, 0, 5], 5432))),
+    });
+    let mut ledger = Ledger::bounded(usize::MAX);
+    feed(&mut ledger, &Event::Snapshot(Snapshot::default()));
+
+    let empty = resident();
+    let mut open_nanos = 0;
+    for first in (0..size).step_by(usize::try_from(BATCH).unwrap_or(1)) {
+        let events: Vec<Event> = (first..size.min(first + BATCH))
+            .flat_map(|number| opening(&server, number))
+            .collect();
+        open_nanos += timed(|| events.iter().for_each(|event| feed(&mut ledger, event)));
+    }
+    let now = size * STEP + 60 * SECOND;
+    let mut walk = snapshot(&server, size, now);
+    let merge_nanos = timed(|| feed(&mut ledger, &walk));
+    // The walk's own rows are not the books'.
+    drop(std::mem::replace(&mut walk, Event::Snapshot(Snapshot::default())));
+    let bytes = resident().saturating_sub(empty);
+
+    let policy = Policy::default();
+    let judge_nanos = timed(|| drop(black_box(judge(&ledger, now, &policy))));
+
+    // Beside them, connections that come and go: a whole life is five events.
+    let lives = size.min(100_000);
+    let mut life_nanos = 0;
+    for first in (0..lives).step_by(usize::try_from(BATCH).unwrap_or(1)) {
+        let events: Vec<Event> = (first..lives.min(first + BATCH))
+            .flat_map(|number| life(&server, size + number))
+            .collect();
+        life_nanos += timed(|| events.iter().for_each(|event| feed(&mut ledger, event)));
+    }
+    json!({
+        "connections": size,
+        "bytes_each": bytes / size,
+        "open_events_per_s": per_second(2 * size, open_nanos),
+        "life_events_per_s": per_second(5 * lives, life_nanos),
+        "merge_ms": millis(merge_nanos),
+        "judge_ms": millis(judge_nanos),
+    })
+}
+
+fn feed(ledger: &mut Ledger, event: &Event) {
+    ledger.apply(event, |outcome| drop(black_box(outcome)));
+}
+
+fn timed(work: impl FnOnce()) -> u64 {
+    let begin = Instant::now();
+    work();
+    u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn per_second(count: u64, nanos: u64) -> u64 {
+    count * SECOND / nanos.max(1)
+}
+
+fn millis(nanos: u64) -> f64 {
+    nanos as f64 / 1e6
+}
+
+/// Bytes of memory that this process has now.
+fn resident() -> u64 {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|word| word.parse::<u64>().ok());
+    pages.unwrap_or(0) * 4096
+}
+
+fn owner(number: u64) -> ProcessId {
+    ProcessId {
+        pid: u32::try_from(1000 + number / POOL).unwrap_or(0),
+        start_ticks: 1,
+    }
+}
+
+fn client(number: u64) -> SocketAddr {
+    let [.., a, b, c, d] = number.to_be_bytes();
+    SocketAddr::from(([10, 1, a, b], u16::from_be_bytes([c, d])))
+}
+
+fn opening(server: &Arc<Server>, number: u64) -> [Event; 2] {
+    let at = (number + 1) * STEP;
+    [
+        Event::Connect(Connect {
+            at,
+            cookie: Cookie(number + 1),
+            process: owner(number),
+            tid: owner(number).pid,
+            name: "app".to_owned(),
+            uid: 1000,
+            server: Arc::clone(server),
+            netns: 1,
+        }),
+        change(
+            number,
+            at + STEP / 4,
+            (State::Connecting, State::Established),
+            false,
+        ),
+    ]
+}
+
+/// From the connect to the last descriptor's close.
+fn life(server: &Arc<Server>, number: u64) -> [Event; 5] {
+    let at = (number + 1) * STEP + 60 * SECOND;
+    let [_, established] = opening(server, number);
+    let Event::Change(established) = established else {
+        unreachable!("the second is a change")
+    };
+    [
+        Event::Connect(Connect {
+            at,
+            cookie: Cookie(number + 1),
+            process: owner(number % POOL),
+            tid: 1000,
+            name: "app".to_owned(),
+            uid: 1000,
+            server: Arc::clone(server),
+            netns: 1,
+        }),
+        Event::Change(Change {
+            at: at + STEP / 8,
+            ..established
+        }),
+        change(number, at + STEP / 4, (State::Established, State::Closing), false),
+        change(number, at + STEP / 3, (State::Closing, State::Closed), false),
+        change(number, at + STEP / 2, (State::Closed, State::Closed), true),
+    ]
+}
+
+fn change(number: u64, at: Nanos, (from, state): (State, State), released: bool) -> Event {
+    Event::Change(Change {
+        at,
+        cookie: Cookie(number + 1),
+        state,
+        from,
+        client: Some(client(number)),
+        error: 0,
+        shut: released,
+        released,
+        bytes_sent: 60,
+        bytes_received: 400,
+    })
+}
+
+/// One descriptor each, silent for as long as they have been open.
+fn snapshot(server: &Arc<Server>, size: u64, at: Nanos) -> Event {
+    let row = |number: u64| Observation {
+        at,
+        cookie: Cookie(number + 1),
+        holder: Holder {
+            process: owner(number),
+            fd: u32::try_from(3 + number % POOL).unwrap_or(0),
+        },
+        server: Arc::clone(server),
+        client: Some(client(number)),
+        netns: 1,
+        inode: 70_000 + number,
+        state: State::Established,
+        traffic: Traffic {
+            last_sent: Some((number + 1) * STEP + STEP / 2),
+            last_received: Some((number + 1) * STEP + STEP / 2),
+            bytes_sent: Some(60),
+            bytes_received: Some(400),
+            sends: Some(3),
+            receives: Some(3),
+            ..Traffic::default()
+        },
+        accepted_at: None,
+    };
+    Event::Snapshot(Snapshot {
+        began: at - SECOND / 1000,
+        ended: at,
+        observations: (0..size).map(row).collect(),
+        open_only: false,
+    })
+}
