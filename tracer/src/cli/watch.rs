@@ -11,14 +11,14 @@ use tokio::{
 
 use super::{
     FOUND, OK,
-    args::{Format, Live},
+    args::{ExitArgs, Format, Live},
     report::{self, Cost, Report},
 };
 use crate::{
     agent::{Agent, Tell},
     case::Case,
     journal,
-    output::{duration, text},
+    output::{code::Told, duration, text},
     probes::Options,
     verdict::{Finding, Policy},
 };
@@ -34,6 +34,8 @@ const REFRESH_MIN: Duration = Duration::from_millis(250);
 pub struct Args {
     #[command(flatten)]
     live: Live,
+    #[command(flatten)]
+    exit: ExitArgs,
     /// Output format
     #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
     output: Format,
@@ -65,7 +67,7 @@ fn ring_kib(text: &str) -> Result<u32, String> {
 }
 
 pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
-    let ready = args.live.ready(false)?;
+    let ready = args.live.ready(false, Some(args.exit))?;
     let mut report = Report::new(args.output, args.log_file.as_deref(), true)?;
     let options = Options {
         diagnostics,
@@ -81,8 +83,8 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
     let mut watch = Watch::new(agent, args.events);
     runtime()?.block_on(watch.run(&mut report, args.run_for, |_| false))?;
     watch.end(&mut report)?;
-    let mut standing = watch.agent.case.tracker.active();
-    let found = standing.any(|finding| args.live.counts(finding));
+    let case = &watch.agent.case;
+    let found = case.tracker.active().any(|finding| case.policy.counts(finding));
     Ok(if found { FOUND } else { OK })
 }
 
@@ -97,6 +99,11 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
 /// The overview at the end of a watch or a replay, and its summary.
 pub fn end(case: &mut Case, report: &mut Report, cost: &Cost) -> Result<()> {
     let findings: Vec<Finding> = case.tracker.active().cloned().collect();
+    for finding in &findings {
+        // Whatever a reader of the journal may ask for has to be in it.
+        Told::of(&finding.code, &mut case.sites);
+    }
+    report.folded(case, &findings)?;
     let rows = report::overview(case, &findings);
     if !rows.is_empty() {
         report.text(&format!("\n{}", text::overview(&rows, case.policy.idle)))?;
@@ -169,7 +176,8 @@ impl Watch {
     pub fn end(&mut self, report: &mut Report) -> Result<()> {
         self.refresh(report)?;
         let cost = Cost::of(&self.agent);
-        end(&mut self.agent.case, report, &cost)
+        end(&mut self.agent.case, report, &cost)?;
+        self.agent.write_readings()
     }
 
     fn drain(&mut self, report: &mut Report) -> Result<()> {
@@ -189,7 +197,7 @@ impl Watch {
         for news in news {
             report.news(&mut self.agent.case, &news)?;
         }
-        self.agent.write_processes()
+        self.agent.write_readings()
     }
 
     fn feed(
