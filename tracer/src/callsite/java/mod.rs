@@ -8,9 +8,13 @@
 
 pub mod attach;
 pub mod budget;
+mod compressed;
 pub mod dump;
+pub mod layout;
+pub mod method;
 pub mod tables;
 pub mod target;
+pub mod walk;
 
 use std::time::{Duration, Instant};
 
@@ -32,6 +36,8 @@ const FIRST_PATIENCE: Duration = Duration::from_millis(100);
 
 /// One virtual machine.
 pub struct Machine {
+    /// How its stacks are walked.
+    pub layout: Option<layout::Layout>,
     dumps: Result<Target, Refusal>,
     budget: Budget,
     asked: bool,
@@ -44,11 +50,13 @@ impl Machine {
         let library = files.iter().find(|file| file.name() == "libjvm.so")?;
         let memory = ProcessMemory::new(id.pid, READS)?;
         let symbols = Symbols::of(&memory, library.base)?;
-        let dumps = match Tables::read(&memory, &symbols) {
-            Some(tables) => Target::of(id, &tables, &memory),
+        let tables = Tables::read(&memory, &symbols);
+        let dumps = match &tables {
+            Some(tables) => Target::of(id, tables, &memory),
             None => Err("the machine is none that is known"),
         };
         Some(Self {
+            layout: tables.and_then(|tables| layout::Layout::of(&tables, &memory)),
             dumps,
             budget: Budget::new(Instant::now()),
             asked: false,
