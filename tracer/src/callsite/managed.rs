@@ -11,6 +11,8 @@ use super::{Frame, Quality};
 /// What a runtime's reader says of one capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
+    /// How many native frames stand before these; those behind are the runtime's own, and are replaced by these.
+    pub before: usize,
     /// The runtime's frames, innermost first; empty when there is only a note.
     pub frames: Vec<Frame>,
     /// How far they may be believed.
@@ -24,6 +26,7 @@ impl Answer {
     #[must_use]
     pub fn nothing(note: impl Into<String>) -> Self {
         Self {
+            before: usize::MAX,
             frames: Vec::new(),
             quality: Quality::Partial,
             note: Some(note.into()),

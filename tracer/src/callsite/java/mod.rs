@@ -96,6 +96,7 @@ impl Machine {
             return Err("the thread had moved on");
         }
         Ok(Answer {
+            before: usize::MAX,
             frames: thread.frames,
             quality: Quality::Approximate,
             note: Some(format!(
