@@ -15,6 +15,7 @@ use crate::{
     ledger::Outcome,
     output::{json::Stamps, redact},
     owner::Owners,
+    policy_file,
     probes::{Options, Probes, clock, peer},
     server::Databases,
     verdict::{Finding, Policy, track::News},
@@ -62,7 +63,7 @@ impl Agent {
     /// When it can't be written.
     pub fn record(&mut self, mut journal: Writer, max_connections: usize) -> Result<()> {
         journal.append(&Entry::Start {
-            idle: self.case.policy.idle,
+            policy: policy_file::differences(&self.case.policy),
             single_look: self.case.policy.single_look,
             max_connections: max_connections as u64,
             epoch: self.case.stamps.epoch,

@@ -11,8 +11,10 @@ pub mod capture;
 pub mod java;
 pub mod managed;
 pub mod mapped;
+pub mod native;
 pub mod node;
 pub mod process_memory;
+pub mod python;
 pub mod site;
 pub mod sites;
 

@@ -5,12 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::Args as ClapArgs;
 
 use super::{
     FOUND, OK,
-    args::{Format, Level},
+    args::{ExitArgs, Format, PolicyArgs},
     report::{Cost, Report},
     watch,
 };
@@ -20,6 +20,7 @@ use crate::{
     ledger::Ledger,
     output::json::Stamps,
     owner::Owners,
+    policy_file,
     verdict::Policy,
 };
 
@@ -34,15 +35,16 @@ pub struct Args {
     /// Tell every connection that opened, closed or failed, too
     #[arg(long)]
     events: bool,
-    /// Least confidence of a finding that makes the exit code 3
-    #[arg(long, value_enum, default_value_t = Level::Likely)]
-    min_confidence: Level,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    #[command(flatten)]
+    exit: ExitArgs,
 }
 
 pub fn run(args: &Args) -> Result<u8> {
     let journal = journal::read(&args.journal)?;
     let mut report = Report::new(args.output, None, true)?;
-    let mut case = beginning(&journal.entries);
+    let mut case = beginning(&journal.entries, args)?;
     let mut entries = journal.entries.into_iter().peekable();
     while let Some(entry) = entries.next() {
         // What was named while an entry was told stands right behind it.
@@ -76,14 +78,8 @@ pub fn run(args: &Args) -> Result<u8> {
             args.journal.display()
         );
     }
-    let least = args.min_confidence.into();
-    Ok(
-        if case.tracker.active().any(|finding| finding.confidence >= least) {
-            FOUND
-        } else {
-            OK
-        },
-    )
+    let found = case.tracker.active().any(|finding| case.policy.counts(finding));
+    Ok(if found { FOUND } else { OK })
 }
 
 fn remember(case: &mut Case, named: Entry) {
@@ -94,20 +90,31 @@ fn remember(case: &mut Case, named: Entry) {
     }
 }
 
-/// The case as the run began it. Nobody's `/proc` is asked: it is not the host that was recorded.
-fn beginning(entries: &[Entry]) -> Case {
-    let mut policy = Policy::default();
-    let (mut limit, mut start) = (Ledger::LIMIT, 0);
+/// The case as the run began it, unless this call says otherwise. Nobody's `/proc` is asked: it is not the
+/// host that was recorded.
+fn beginning(entries: &[Entry], args: &Args) -> Result<Case> {
+    let (mut recorded, mut limit, mut start) = (Policy::default(), Ledger::LIMIT, 0);
     if let Some(Entry::Start {
-        idle,
+        policy,
         single_look,
         max_connections,
         epoch,
     }) = entries.first()
     {
-        (policy.idle, policy.single_look, start) = (*idle, *single_look, *epoch);
+        recorded = policy_file::parse(policy).map_err(|wrong| {
+            anyhow!(
+                "{}: the policy in the journal is not known to this version (line {wrong})",
+                args.journal.display()
+            )
+        })?;
+        recorded.single_look = *single_look;
         limit = usize::try_from(*max_connections).unwrap_or(limit);
+        start = *epoch;
     }
+    let single_look = recorded.single_look;
+    let mut policy = args.policy.over(Some(recorded))?;
+    policy.single_look = single_look;
+    args.exit.turn(&mut policy);
     let nobodys = Owners::new(Path::new("/nonexistent"));
-    Case::new(policy, limit, nobodys, Stamps { epoch: start })
+    Ok(Case::new(policy, limit, nobodys, Stamps { epoch: start }))
 }

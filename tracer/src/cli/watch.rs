@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     FOUND, OK,
-    args::{Format, Live},
+    args::{ExitArgs, Format, Live},
     report::{self, Cost, Report},
 };
 use crate::{
@@ -34,6 +34,8 @@ const REFRESH_MIN: Duration = Duration::from_millis(250);
 pub struct Args {
     #[command(flatten)]
     live: Live,
+    #[command(flatten)]
+    exit: ExitArgs,
     /// Output format
     #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
     output: Format,
@@ -65,7 +67,7 @@ fn ring_kib(text: &str) -> Result<u32, String> {
 }
 
 pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
-    let ready = args.live.ready(false)?;
+    let ready = args.live.ready(false, Some(args.exit))?;
     let mut report = Report::new(args.output, args.log_file.as_deref(), true)?;
     let options = Options {
         diagnostics,
@@ -81,8 +83,8 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
     let mut watch = Watch::new(agent, args.events);
     runtime()?.block_on(watch.run(&mut report, args.run_for, |_| false))?;
     watch.end(&mut report)?;
-    let mut standing = watch.agent.case.tracker.active();
-    let found = standing.any(|finding| args.live.counts(finding));
+    let case = &watch.agent.case;
+    let found = case.tracker.active().any(|finding| case.policy.counts(finding));
     Ok(if found { FOUND } else { OK })
 }
 

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::{GroupKey, code::Use};
+use super::{GroupKey, Who, code::Use};
 use crate::{
     callsite::{Role, SiteId},
     event::{
@@ -10,7 +10,7 @@ use crate::{
         Traffic,
     },
     owner::ProcessId,
-    server::System,
+    server::{System, wire::Identity},
 };
 
 /// How far the times of an event and of a snapshot's row can be trusted against each other.
@@ -83,6 +83,10 @@ pub struct Connection {
     pub holders: Vec<Holder>,
     /// Snapshots in a row that did not find it.
     pub missed: u32,
+    /// Who it is for, as far as its client said so in clear.
+    pub identity: Option<Box<Identity>>,
+    /// The same as a number.
+    pub who: Who,
     /// Whose it was when it was last held: its end belongs to that process, though nobody holds it then.
     last_held_by: Option<ProcessId>,
     /// When a snapshot last read it.
@@ -121,6 +125,8 @@ impl Connection {
             handed_at: None,
             holders: Vec::new(),
             missed: 0,
+            identity: None,
+            who: Who::default(),
             last_held_by: None,
             read_at: None,
             event_at: Some(connect.at),
@@ -157,6 +163,8 @@ impl Connection {
             handed_at: None,
             holders: vec![row.holder],
             missed: 0,
+            identity: None,
+            who: Who::default(),
             last_held_by: None,
             read_at: Some(row.at),
             event_at: None,

@@ -33,13 +33,13 @@ pub use code::{Tally, Use};
 pub use connection::{Connection, Opener, Rest};
 use connection::{has_carried, tells};
 use early::Early;
-pub use group::Group;
+pub use group::{Group, Who};
 
 use crate::{
     callsite::Role,
     event::{
-        Cause, Change, Connect, Cookie, Event, Holder, Loss, Nanos, Observation, SECOND, Server, Snapshot,
-        Stack, State, Threads,
+        Cause, Change, Connect, Cookie, Event, Hello, Holder, Loss, Nanos, Observation, SECOND, Server,
+        Snapshot, Stack, State, Threads,
     },
     owner::ProcessId,
 };
@@ -143,6 +143,7 @@ impl Ledger {
             Event::Snapshot(snapshot) => self.snapshot(snapshot, &mut tell),
             Event::Threads(threads) => self.threads(threads),
             Event::Stack(stack) => self.stack(stack),
+            Event::Hello(hello) => self.hello(hello),
             Event::Lost { at, cause, count } => {
                 let total = self.totals.lost.entry(*cause).or_default();
                 *total = total.saturating_add(*count);
@@ -331,6 +332,22 @@ impl Ledger {
         }
     }
 
+    /// A client said who it is. Nothing is lost when the connection is not known: it is judged without.
+    fn hello(&mut self, hello: &Hello) {
+        let Some(connection) = self.connections.get_mut(&hello.cookie) else {
+            return;
+        };
+        let known = connection.identity.get_or_insert_with(Box::default);
+        known.merge(&hello.identity);
+        let who = Who::of(known);
+        if let Some(at) = connection.counted_at
+            && let Some(group) = connection.group_key().and_then(|key| self.groups.get_mut(&key))
+        {
+            group.identified(at, connection.who, who);
+        }
+        connection.who = who;
+    }
+
     /// Which code opened or used a connection.
     fn stack(&mut self, stack: &Stack) {
         let known = self.connections.get(&stack.cookie);
@@ -386,8 +403,9 @@ impl Ledger {
         if let Some(connection) = self.connections.get_mut(&cookie) {
             let at = connection.opened_at.unwrap_or(connection.changed_at);
             connection.counted_at = Some(at);
+            let who = connection.who;
             if let Some(group) = connection.group_key().and_then(|key| self.groups.get_mut(&key)) {
-                group.opened(at);
+                group.opened(at, who);
                 if let Some(opener) = connection.opener {
                     group.opened_by(opener.tid, at);
                 }
@@ -443,14 +461,14 @@ impl Ledger {
                 connection.handed_at = handed.then_some(snapshot.ended);
                 let counted = connection
                     .counted_at
-                    .map(|at| (at, connection.opening.map(|opening| opening.site)));
+                    .map(|at| (at, connection.who, connection.opening.map(|opening| opening.site)));
                 moved.push((*cookie, counted, before, after));
             }
         }
         for (cookie, counted, before, after) in moved {
             if let Some(group) = before.and_then(|key| self.groups.get_mut(&key)) {
                 group.remove(cookie);
-                if let Some((at, site)) = counted {
+                if let Some((at, _, site)) = counted {
                     group.handed_over(at);
                     if let Some(site) = site {
                         group.tallies_mut().withdrawn(site);
@@ -460,8 +478,8 @@ impl Ledger {
             if let Some(key) = after {
                 let group = self.groups.entry(key).or_default();
                 group.add(cookie);
-                if let Some((at, site)) = counted {
-                    group.opened(at);
+                if let Some((at, who, site)) = counted {
+                    group.opened(at, who);
                     if let Some(site) = site {
                         group.tallies_mut().opened(site);
                     }

@@ -25,7 +25,7 @@ mod view;
 
 pub use finding::{Confidence, Finding, FindingId, Kind};
 pub use knob::{Knob, Unit};
-pub use policy::Policy;
+pub use policy::{Exception, Limits, Policy};
 pub use rules::Rules;
 use view::View;
 

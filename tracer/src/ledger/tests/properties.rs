@@ -178,6 +178,7 @@ fn cookie_of(event: &Event) -> Option<Cookie> {
         Event::Connect(connect) => Some(connect.cookie),
         Event::Change(change) => Some(change.cookie),
         Event::Stack(stack) => Some(stack.cookie),
+        Event::Hello(hello) => Some(hello.cookie),
         Event::Snapshot(_) | Event::Lost { .. } | Event::Threads(_) => None,
     }
 }
