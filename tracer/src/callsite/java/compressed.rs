@@ -87,7 +87,10 @@ mod tests {
     #[test]
     fn small_ones_take_a_byte_and_large_ones_up_to_five() {
         assert_eq!(numbers(0, &[0, 191, 192, 1]), [0, 191, 192 + 64]);
-        assert_eq!(numbers(0, &[255, 255, 255, 255, 255])[0], 0xff_u32.wrapping_mul(0x0104_1041));
+        assert_eq!(
+            numbers(0, &[255, 255, 255, 255, 255])[0],
+            0xff_u32.wrapping_mul(0x0104_1041)
+        );
     }
 
     #[test]

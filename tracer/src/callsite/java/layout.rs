@@ -165,7 +165,10 @@ fn heaps(tables: &Tables, memory: &impl Memory) -> Option<Vec<Heap>> {
         .or_else(|| tables.offset("GenericGrowableArray._len"))?;
     let count = memory.u32(list.checked_add(length)?)?.min(MAX);
     let data = memory.pointer(list.checked_add(tables.offset("GrowableArray<int>._data")?)?)?;
-    let (area, segments) = (tables.offset("CodeHeap._memory")?, tables.offset("CodeHeap._segmap")?);
+    let (area, segments) = (
+        tables.offset("CodeHeap._memory")?,
+        tables.offset("CodeHeap._segmap")?,
+    );
     let (low, high) = (
         tables.offset("VirtualSpace._low_boundary")?,
         tables.offset("VirtualSpace._high_boundary")?,
@@ -178,7 +181,9 @@ fn heaps(tables: &Tables, memory: &impl Memory) -> Option<Vec<Heap>> {
                 low: memory.pointer(at(area + low)?)?,
                 high: memory.pointer(at(area + high)?)?,
                 segments: memory.pointer(at(segments + low)?)?,
-                log2_segment: memory.u32(at(tables.offset("CodeHeap._log2_segment_size")?)?)?.min(16),
+                log2_segment: memory
+                    .u32(at(tables.offset("CodeHeap._log2_segment_size")?)?)?
+                    .min(16),
             })
         })
         .collect()

@@ -44,7 +44,11 @@ pub fn frame(layout: &Method, memory: &impl Memory, method: u64, at: At, exclude
         symbol(layout, memory, memory.pointer(entry)?)
     };
     let name = text(memory.u16(constant.checked_add(layout.name)?)?)?;
-    let class_name = symbol(layout, memory, memory.pointer(class.checked_add(layout.class_name)?)?)?;
+    let class_name = symbol(
+        layout,
+        memory,
+        memory.pointer(class.checked_add(layout.class_name)?)?,
+    )?;
     let source = match layout.source {
         Source::Constants(at) => memory.u16(constants.checked_add(at)?)?,
         Source::Class(at) => memory.u16(class.checked_add(at)?)?,
@@ -52,7 +56,9 @@ pub fn frame(layout: &Method, memory: &impl Memory, method: u64, at: At, exclude
     let size = memory.u16(constant.checked_add(layout.code_size)?)?;
     let code = constant.checked_add(layout.constant_size)?;
     let index = match at {
-        At::Code(address) => address.checked_sub(code).and_then(|index| u32::try_from(index).ok()),
+        At::Code(address) => address
+            .checked_sub(code)
+            .and_then(|index| u32::try_from(index).ok()),
         At::Index(index) => Some(index),
         At::Unknown => None,
     };
@@ -103,7 +109,10 @@ pub fn stable(name: &str) -> String {
         return name.to_owned();
     };
     // A method's name may follow.
-    let method = after.rfind('.').and_then(|dot| after.get(dot..)).unwrap_or_default();
+    let method = after
+        .rfind('.')
+        .and_then(|dot| after.get(dot..))
+        .unwrap_or_default();
     format!("{before}$$Lambda{method}")
 }
 

@@ -1,8 +1,11 @@
 //! Java, on HotSpot: the frames of a thread, without a flag at the machine's start.
 //!
-//! [`tables`] reads what the machine publishes about its own structures. [`attach`] asks it for a thread dump, if
-//! [`target`] says that it survives being asked and [`budget`] that it was not asked too often; [`dump`] finds the
-//! thread in it.
+//! [`tables`] reads what the machine publishes about its own structures, [`layout`] what a [`walk`] of the copied stack
+//! needs of it, and [`method`] the names. So the process is not stopped, and the frames are those of the moment.
+//!
+//! Where that fails (a machine of another make or age, a stack that was cut), [`attach`] asks for a thread dump, if
+//! [`target`] says that the machine survives being asked and [`budget`] that it was not asked too often; [`dump`] finds
+//! the thread in it.
 
 #![forbid(unsafe_code)]
 
@@ -18,12 +21,14 @@ pub mod walk;
 
 use std::time::{Duration, Instant};
 
+use self::walk::Cursor;
 use self::{attach::Refusal, budget::Budget, tables::Tables, target::Target};
 use super::{
-    Quality, Role,
+    Capture, Quality, Role,
     managed::Answer,
     mapped::{Mapped, Symbols},
-    process_memory::ProcessMemory,
+    native::{End, NativeStack},
+    process_memory::{AtCapture, Memory, ProcessMemory},
 };
 use crate::owner::ProcessId;
 
@@ -60,6 +65,65 @@ impl Machine {
             dumps,
             budget: Budget::new(Instant::now()),
             asked: false,
+        })
+    }
+
+    /// The frames of a captured thread: from its stack, or, where that fails, by a thread dump.
+    pub fn frames<M: Memory>(
+        &mut self,
+        memory: &AtCapture<'_, M>,
+        capture: &Capture<'_>,
+        native: &NativeStack,
+        thread_dumps: bool,
+    ) -> Option<Answer> {
+        let walked = self.walk(memory, capture, native);
+        match walked {
+            Some(answer) if !answer.frames.is_empty() => return Some(answer),
+            // The machine's own threads have no Java frames.
+            None => return None,
+            Some(_) if !thread_dumps => return walked,
+            Some(_) => {}
+        }
+        Some(self.dump(capture.tid, capture.role))
+    }
+
+    /// `None` when the thread was not in Java.
+    fn walk<M: Memory>(
+        &self,
+        memory: &AtCapture<'_, M>,
+        capture: &Capture<'_>,
+        native: &NativeStack,
+    ) -> Option<Answer> {
+        let unknown = || Some(Answer::nothing("the machine is none that is known"));
+        let Some(layout) = &self.layout else {
+            return unknown();
+        };
+        let found = native
+            .frames
+            .iter()
+            .position(|frame| walk::is_code(layout, frame.address));
+        let Some((before, frame)) = found.and_then(|number| Some((number, native.frames.get(number)?)))
+        else {
+            // Cut before it came there.
+            return (native.end != End::Root)
+                .then(|| Answer::nothing("the stack ends before the Java frames"));
+        };
+        let at = |distance: u32| capture.registers.sp.checked_add(u64::from(distance));
+        let cursor = Cursor {
+            pc: frame.address,
+            sp: at(frame.sp)?,
+            fp: frame.fp.and_then(at).unwrap_or_default(),
+        };
+        let walk = walk::walk(layout, memory, cursor);
+        Some(Answer {
+            before,
+            quality: if walk.complete {
+                Quality::Exact
+            } else {
+                Quality::Partial
+            },
+            note: (!walk.complete).then(|| "some Java frames could not be read".to_owned()),
+            frames: walk.frames,
         })
     }
 

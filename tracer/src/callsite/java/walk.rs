@@ -86,7 +86,13 @@ fn steps<M: Memory>(
             if name == b"Interpreter" {
                 let at = |distance| stack_word(memory, place.fp.checked_sub(distance)?);
                 let method = at(interpreted::METHOD)?;
-                match method::frame(&layout.method, memory, method, method::At::Code(at(interpreted::BYTE_CODE)?), layout.excluded) {
+                match method::frame(
+                    &layout.method,
+                    memory,
+                    method,
+                    method::At::Code(at(interpreted::BYTE_CODE)?),
+                    layout.excluded,
+                ) {
                     Some(frame) => frames.push(frame),
                     None => named = None,
                 }
@@ -97,13 +103,19 @@ fn steps<M: Memory>(
                 }
             } else {
                 let is_method = name == b"nmethod" || name == b"native nmethod";
-                let pc = if is_method { valid(layout, memory, blob, place)? } else { place.pc };
+                let pc = if is_method {
+                    valid(layout, memory, blob, place)?
+                } else {
+                    place.pc
+                };
                 if is_method && inlined(layout, memory, blob, pc, frames).is_none() {
                     named = None;
                 }
                 let words = memory.u32(blob.checked_add(layout.blob.frame_size)?)?;
                 // Code without a frame calls nobody.
-                let caller = place.sp.checked_add(u64::from(words).checked_mul(8).filter(|size| *size >= 16)?)?;
+                let caller = place
+                    .sp
+                    .checked_add(u64::from(words).checked_mul(8).filter(|size| *size >= 16)?)?;
                 Cursor {
                     pc: stack_word(memory, caller.checked_sub(8)?)?,
                     sp: caller,
@@ -132,7 +144,11 @@ fn stack_word<M: Memory>(memory: &AtCapture<'_, M>, address: u64) -> Option<u64>
     clippy::option_option,
     reason = "the walk's end and its failure are different things"
 )]
-fn before_native<M: Memory>(layout: &Layout, memory: &AtCapture<'_, M>, place: Cursor) -> Option<Option<Cursor>> {
+fn before_native<M: Memory>(
+    layout: &Layout,
+    memory: &AtCapture<'_, M>,
+    place: Cursor,
+) -> Option<Option<Cursor>> {
     let wrapper = stack_word(memory, place.fp.checked_sub(CALL_WRAPPER)?)?;
     let [sp, pc, fp] = layout.anchor;
     let at = |offset| stack_word(memory, wrapper.checked_add(offset)?);
@@ -149,7 +165,10 @@ fn before_native<M: Memory>(layout: &Layout, memory: &AtCapture<'_, M>, place: C
 
 /// The blob that an instruction is in.
 fn find(layout: &Layout, memory: &impl Memory, pc: u64) -> Option<u64> {
-    let heap = layout.heaps.iter().find(|heap| (heap.low..heap.high).contains(&pc))?;
+    let heap = layout
+        .heaps
+        .iter()
+        .find(|heap| (heap.low..heap.high).contains(&pc))?;
     let mut segment = (pc - heap.low) >> heap.log2_segment;
     let mut hops = 0;
     loop {
@@ -173,7 +192,10 @@ fn find(layout: &Layout, memory: &impl Memory, pc: u64) -> Option<u64> {
 /// Whether an address is the machine's own code.
 #[must_use]
 pub fn is_code(layout: &Layout, pc: u64) -> bool {
-    layout.heaps.iter().any(|heap| (heap.low..heap.high).contains(&pc))
+    layout
+        .heaps
+        .iter()
+        .any(|heap| (heap.low..heap.high).contains(&pc))
 }
 
 fn locate(memory: &impl Memory, blob: u64, place: Place) -> Option<u64> {
@@ -202,7 +224,13 @@ fn inlined(layout: &Layout, memory: &impl Memory, blob: u64, pc: u64, frames: &m
     let outermost = memory.pointer(blob.checked_add(compiled.method)?)?;
     let Some(mut scope) = scope_at(layout, memory, blob, pc) else {
         // Native methods have no scopes, and other code may have none here: then the method is known, the line not.
-        frames.push(method::frame(&layout.method, memory, outermost, method::At::Unknown, layout.excluded)?);
+        frames.push(method::frame(
+            &layout.method,
+            memory,
+            outermost,
+            method::At::Unknown,
+            layout.excluded,
+        )?);
         return Some(());
     };
     let scopes = locate(memory, blob, compiled.scopes)?;
@@ -214,7 +242,13 @@ fn inlined(layout: &Layout, memory: &impl Memory, blob: u64, pc: u64, frames: &m
         // Kept one higher, so that the call itself, which is -1, is 0.
         let index = numbers.unsigned()?.saturating_sub(1);
         let method = memory.pointer(metadata.checked_add(number.checked_mul(8)?)?)?;
-        let mut frame = method::frame(&layout.method, memory, method, method::At::Index(index), layout.excluded)?;
+        let mut frame = method::frame(
+            &layout.method,
+            memory,
+            method,
+            method::At::Index(index),
+            layout.excluded,
+        )?;
         frame.inlined = caller != 0;
         frames.push(frame);
         if caller == 0 {
@@ -251,3 +285,6 @@ fn scope_at(layout: &Layout, memory: &impl Memory, blob: u64, pc: u64) -> Option
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

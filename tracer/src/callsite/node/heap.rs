@@ -77,7 +77,9 @@ impl Heap {
             frame_offset: number("off_fp_bytecode_offset")?,
             tag,
             tag_mask: offset("HeapObjectTagMask")?,
-            small_shift: u32::try_from(number("SmiShiftSize")? + number("SmiValueShift")?).ok()?.min(63),
+            small_shift: u32::try_from(number("SmiShiftSize")?.checked_add(number("SmiValueShift")?)?)
+                .ok()?
+                .min(63),
             // Every object begins with it.
             map: offset("class_HeapObject__map__Map").unwrap_or(0),
             map_type: offset("class_Map__instance_type__uint16_t")?,
@@ -85,8 +87,9 @@ impl Heap {
             function: kind("type_JSFunction__JS_FUNCTION_TYPE")?,
             function_shared: offset("class_JSFunction__shared__SharedFunctionInfo")?,
             shared: kind("type_SharedFunctionInfo__SHARED_FUNCTION_INFO_TYPE")?,
-            shared_name: offset("class_SharedFunctionInfo__name_or_scope_info__Object")
-                .or_else(|| offset("class_SharedFunctionInfo__name_or_scope_info__Tagged_NameOrScopeInfoT_"))?,
+            shared_name: offset("class_SharedFunctionInfo__name_or_scope_info__Object").or_else(|| {
+                offset("class_SharedFunctionInfo__name_or_scope_info__Tagged_NameOrScopeInfoT_")
+            })?,
             shared_script: offset("class_SharedFunctionInfo__script_or_debug_info__HeapObject")
                 .or_else(|| offset("class_SharedFunctionInfo__script__HeapObject"))
                 .or_else(|| offset("class_SharedFunctionInfo__script__Tagged_HeapObject_"))?,
@@ -134,7 +137,8 @@ impl Heap {
         // The map of a map is a map, and the only one that is its own.
         let map_of_map = self.field(memory, map, self.map)?;
         let own = self.field(memory, map_of_map, self.map)? == map_of_map;
-        let known = self.map_of_maps == u16::MAX || memory.u16(self.at(map_of_map, self.map_type)?)? == self.map_of_maps;
+        let known = self.map_of_maps == u16::MAX
+            || memory.u16(self.at(map_of_map, self.map_type)?)? == self.map_of_maps;
         (own && known).then_some(kind)
     }
 
@@ -147,13 +151,23 @@ impl Heap {
         /// Constructors of classes, promises and arrays follow plain functions.
         const KINDS_OF_FUNCTIONS: u16 = 24;
         let kind = self.kind(memory, function)?;
-        (self.function..self.function + KINDS_OF_FUNCTIONS).contains(&kind).then_some(())?;
-        self.is(memory, self.field(memory, function, self.function_shared)?, self.shared)
+        (self.function..self.function.saturating_add(KINDS_OF_FUNCTIONS))
+            .contains(&kind)
+            .then_some(())?;
+        self.is(
+            memory,
+            self.field(memory, function, self.function_shared)?,
+            self.shared,
+        )
     }
 
     /// The script that a function is from; builtin functions are from none.
     pub fn script(&self, memory: &impl Memory, shared: u64) -> Option<u64> {
-        self.is(memory, self.field(memory, shared, self.shared_script)?, self.script)
+        self.is(
+            memory,
+            self.field(memory, shared, self.shared_script)?,
+            self.script,
+        )
     }
 
     /// A script's path or URL.
@@ -205,7 +219,9 @@ impl Heap {
 
     fn append(&self, memory: &impl Memory, string: u64, parts: u32, text: &mut String) -> Option<()> {
         let parts = parts.checked_sub(1)?;
-        let kind = self.kind(memory, string).filter(|kind| *kind < self.first_non_string)?;
+        let kind = self
+            .kind(memory, string)
+            .filter(|kind| *kind < self.first_non_string)?;
         match kind & form::MASK {
             form::SEQUENCE => {
                 let length = memory.u32(self.at(string, self.string_length)?)?;
@@ -218,14 +234,28 @@ impl Heap {
                     text.extend(memory.vector(at, length as usize)?.into_iter().map(char::from));
                 } else {
                     let bytes = memory.vector(at, 2 * length as usize)?;
-                    let units = bytes.chunks_exact(2).map(|pair| u16::from_ne_bytes([pair[0], pair[1]]));
-                    text.extend(char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)));
+                    let units = bytes
+                        .chunks_exact(2)
+                        .map(|pair| u16::from_ne_bytes([pair[0], pair[1]]));
+                    text.extend(
+                        char::decode_utf16(units).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)),
+                    );
                 }
                 Some(())
             }
             form::PAIR => {
-                self.append(memory, self.field(memory, string, self.string_first)?, parts, text)?;
-                self.append(memory, self.field(memory, string, self.string_second)?, parts, text)
+                self.append(
+                    memory,
+                    self.field(memory, string, self.string_first)?,
+                    parts,
+                    text,
+                )?;
+                self.append(
+                    memory,
+                    self.field(memory, string, self.string_second)?,
+                    parts,
+                    text,
+                )
             }
             form::THIN => self.append(memory, self.field(memory, string, self.string_thin)?, parts, text),
             // A part of another string, or outside the heap: neither names nor paths are.
@@ -266,22 +296,28 @@ impl Heap {
     fn line_of(&self, memory: &impl Memory, script: u64, position: u64) -> Option<u32> {
         const MAX: u64 = 2 << 20;
         let mut source = self.field(memory, script, self.script_source)?;
-        let mut kind = self.kind(memory, source).filter(|kind| *kind < self.first_non_string)?;
+        let mut kind = self
+            .kind(memory, source)
+            .filter(|kind| *kind < self.first_non_string)?;
         if kind & form::MASK == form::THIN {
             source = self.field(memory, source, self.string_thin)?;
-            kind = self.kind(memory, source).filter(|kind| *kind < self.first_non_string)?;
+            kind = self
+                .kind(memory, source)
+                .filter(|kind| *kind < self.first_non_string)?;
         }
         let length = u64::from(memory.u32(self.at(source, self.string_length)?)?);
         if kind & form::MASK != form::SEQUENCE || position > length.min(MAX) {
             return None;
         }
         let width = if kind & form::ONE_BYTE != 0 { 1 } else { 2 };
+        let size = usize::try_from(position).ok()? * width;
         let at = self.at(source, self.string_characters)?;
-        let text = memory.vector(at, usize::try_from(position * width).ok()?)?;
-        let lines = match width {
-            1 => text.iter().filter(|byte| **byte == b'\n').count(),
-            _ => text.chunks_exact(2).filter(|pair| **pair == [b'\n', 0]).count(),
-        };
+        let text = memory.vector(at, size)?;
+        let end = &[b'\n', 0][..width];
+        let lines = text.chunks_exact(width).filter(|unit| *unit == end).count();
         u32::try_from(lines + 1).ok()
     }
 }
+
+#[cfg(test)]
+mod tests;

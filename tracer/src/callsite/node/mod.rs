@@ -32,7 +32,8 @@ impl Isolate {
     #[must_use]
     pub fn detect(id: ProcessId, files: &[Mapped]) -> Option<Self> {
         let memory = ProcessMemory::new(id.pid, READS)?;
-        let library = |file: &&Mapped| file.name().starts_with("libnode.so") || file.name().starts_with("libv8.so");
+        let library =
+            |file: &&Mapped| file.name().starts_with("libnode.so") || file.name().starts_with("libv8.so");
         let candidates = files.first().into_iter().chain(files.iter().find(library));
         let heap = candidates
             .filter_map(|file| Symbols::of(&memory, file.base))
@@ -65,16 +66,21 @@ impl Isolate {
                 ))
             });
         }
-        let mut note = "JavaScript names were read a moment later; the stack ends at the last await or callback; \
+        let mut note =
+            "JavaScript names were read a moment later; the stack ends at the last await or callback; \
                         functions that the compiler merged into others are missing"
-            .to_owned();
+                .to_owned();
         if unread > 0 {
             note.push_str("; some frames could not be read");
         }
         Some(Answer {
             before: before.unwrap_or_default(),
             frames,
-            quality: if unread > 0 { Quality::Partial } else { Quality::Approximate },
+            quality: if unread > 0 {
+                Quality::Partial
+            } else {
+                Quality::Approximate
+            },
             note: Some(note),
         })
     }
@@ -103,7 +109,10 @@ impl Isolate {
         let line = || heap.line(memory, script, slot(heap.frame_code)?, slot(heap.frame_offset)?);
         Read::Function(Frame {
             runtime: Runtime::JavaScript,
-            function: Some(heap.name(memory, shared).unwrap_or_else(|| "(anonymous)".to_owned())),
+            function: Some(
+                heap.name(memory, shared)
+                    .unwrap_or_else(|| "(anonymous)".to_owned()),
+            ),
             file: heap.script_name(memory, script),
             line: line(),
             module: None,
