@@ -9,31 +9,25 @@
     reason = "its output is a measurement for `cargo xtask bench`"
 )]
 
-use std::{fs, hint::black_box, net::SocketAddr, sync::Arc};
+#[allow(dead_code, reason = "a bench uses what it needs of it")]
+mod made;
+
+use std::{fs, hint::black_box};
 
 use connleak::{
-    event::{
-        Change, Connect, Cookie, Event, Holder, Nanos, Observation, Place, SECOND, Server, Snapshot, State,
-        Traffic,
-    },
+    event::{Event, SECOND, Snapshot},
     ledger::Ledger,
-    owner::ProcessId,
-    server::System,
     verdict::{Policy, judge},
 };
+use made::{STEP, life, opening, snapshot};
 use nix::{
     sys::time::{TimeSpec, TimeValLike as _},
     time::{ClockId, clock_gettime},
 };
 use serde_json::json;
 
-/// Connections of one process, which is a large pool.
-const POOL: u64 = 1000;
 /// Events that are made before they are fed: making them is not what is measured.
 const BATCH: u64 = 10_000;
-/// Nanoseconds between two connects: a storm of 10,000 a second.
-const STEP: Nanos = SECOND / 10_000;
-
 fn main() {
     // Cargo adds `--bench`.
     let sizes: Vec<u64> = std::env::args().filter_map(|word| word.parse().ok()).collect();
@@ -48,10 +42,7 @@ fn main() {
 }
 
 fn measure(size: u64) -> serde_json::Value {
-    let server = Arc::new(Server {
-        system: System::Postgresql,
-        place: Place::Tcp(SocketAddr::from(([10, 0, 0, 5], 5432))),
-    });
+    let server = made::server();
     let mut ledger = Ledger::bounded(usize::MAX);
     feed(&mut ledger, &Event::Snapshot(Snapshot::default()));
 
@@ -120,114 +111,4 @@ fn resident() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split(' ').nth(1).and_then(|word| word.parse::<u64>().ok());
     pages.unwrap_or(0) * 4096
-}
-
-fn owner(number: u64) -> ProcessId {
-    ProcessId {
-        pid: u32::try_from(1000 + number / POOL).unwrap_or(0),
-        start_ticks: 1,
-    }
-}
-
-fn client(number: u64) -> SocketAddr {
-    let [.., a, b, c, d] = number.to_be_bytes();
-    SocketAddr::from(([10, 1, a, b], u16::from_be_bytes([c, d])))
-}
-
-fn opening(server: &Arc<Server>, number: u64) -> [Event; 2] {
-    let at = (number + 1) * STEP;
-    [
-        Event::Connect(Connect {
-            at,
-            cookie: Cookie(number + 1),
-            process: owner(number),
-            tid: owner(number).pid,
-            name: "app".to_owned(),
-            uid: 1000,
-            server: Arc::clone(server),
-            netns: 1,
-        }),
-        change(
-            number,
-            at + STEP / 4,
-            (State::Connecting, State::Established),
-            false,
-        ),
-    ]
-}
-
-/// From the connect to the last descriptor's close.
-fn life(server: &Arc<Server>, number: u64) -> [Event; 5] {
-    let at = (number + 1) * STEP + 60 * SECOND;
-    let [_, established] = opening(server, number);
-    let Event::Change(established) = established else {
-        unreachable!("the second is a change")
-    };
-    [
-        Event::Connect(Connect {
-            at,
-            cookie: Cookie(number + 1),
-            process: owner(number % POOL),
-            tid: 1000,
-            name: "app".to_owned(),
-            uid: 1000,
-            server: Arc::clone(server),
-            netns: 1,
-        }),
-        Event::Change(Change {
-            at: at + STEP / 8,
-            ..established
-        }),
-        change(number, at + STEP / 4, (State::Established, State::Closing), false),
-        change(number, at + STEP / 3, (State::Closing, State::Closed), false),
-        change(number, at + STEP / 2, (State::Closed, State::Closed), true),
-    ]
-}
-
-fn change(number: u64, at: Nanos, (from, state): (State, State), released: bool) -> Event {
-    Event::Change(Change {
-        at,
-        cookie: Cookie(number + 1),
-        state,
-        from,
-        client: Some(client(number)),
-        error: 0,
-        shut: released,
-        released,
-        bytes_sent: 60,
-        bytes_received: 400,
-    })
-}
-
-/// One descriptor each, silent for as long as they have been open.
-fn snapshot(server: &Arc<Server>, size: u64, at: Nanos) -> Event {
-    let row = |number: u64| Observation {
-        at,
-        cookie: Cookie(number + 1),
-        holder: Holder {
-            process: owner(number),
-            fd: u32::try_from(3 + number % POOL).unwrap_or(0),
-        },
-        server: Arc::clone(server),
-        client: Some(client(number)),
-        netns: 1,
-        inode: 70_000 + number,
-        state: State::Established,
-        traffic: Traffic {
-            last_sent: Some((number + 1) * STEP + STEP / 2),
-            last_received: Some((number + 1) * STEP + STEP / 2),
-            bytes_sent: Some(60),
-            bytes_received: Some(400),
-            sends: Some(3),
-            receives: Some(3),
-            ..Traffic::default()
-        },
-        accepted_at: None,
-    };
-    Event::Snapshot(Snapshot {
-        began: at - SECOND / 1000,
-        ended: at,
-        observations: (0..size).map(row).collect(),
-        open_only: false,
-    })
 }
