@@ -12,6 +12,7 @@ pub mod java;
 pub mod managed;
 pub mod mapped;
 pub mod native;
+pub mod perf_map;
 pub mod process_memory;
 pub mod site;
 pub mod sites;

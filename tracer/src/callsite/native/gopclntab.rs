@@ -98,6 +98,17 @@ impl GoTable {
         Some(table)
     }
 
+    /// From the table's bytes, the address that the code begins at (for versions since 1.18), and the data that trees of
+    /// inlined calls are in.
+    #[must_use]
+    pub fn new(data: Vec<u8>, text: u64, inlined: Option<Vec<u8>>) -> Option<Self> {
+        let mut table = Self::parse(data)?;
+        if table.version >= Version::Go18 {
+            (table.text, table.inlined) = (text, inlined);
+        }
+        Some(table)
+    }
+
     fn parse(data: Vec<u8>) -> Option<Self> {
         let version = match int(&data, 0)? {
             0xffff_fffb => Version::Go2,
