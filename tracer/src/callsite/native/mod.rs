@@ -14,6 +14,7 @@
 pub mod cfi;
 pub mod copy;
 pub mod elf;
+mod go_module;
 pub mod gopclntab;
 mod known;
 pub mod maps;

@@ -27,7 +27,7 @@ use crate::callsite::{Frame, Runtime};
 
 /// Files whose symbols are kept at hand, and the memory that their copies may take. Beyond that all are forgotten, and
 /// read again when needed.
-const MAX_FILES: usize = 256;
+const MAX_FILES: usize = 128;
 const MAX_MEMORY: u64 = 512 * 1024 * 1024;
 /// Addresses whose names are kept.
 const MAX_KNOWN: usize = 65_536;

@@ -521,6 +521,7 @@ fn go_without_symbols_has_them_too() {
 #[test]
 fn go_that_is_position_independent_has_them_too() {
     go(&["-buildmode=pie", "-ldflags=-s -w"]);
+    go(&["-buildmode=pie", "-ldflags=-linkmode=external -s -w"]);
 }
 
 /// Files that a fuzzer made of real ones, and that made somebody panic.
