@@ -82,16 +82,12 @@ pub struct GoFrame {
 impl GoTable {
     /// Reads a file's table. `None` where there is none, or none that can be relied on.
     pub(super) fn read(bytes: &Bytes, elf: &Elf) -> Option<Self> {
-        let section = elf
-            .section(".gopclntab")
-            .or_else(|| elf.section(".data.rel.ro.gopclntab"))?;
-        let data = bytes.read(section.offset, section.size).ok()?;
+        let (address, data) = locate(bytes, elf)?;
         let mut table = Self::parse(data)?;
         if table.version >= Version::Go18 {
-            let module = ModuleData::find(bytes, elf, section.address, table.names);
-            table.find_text(bytes, elf, section.address, module.as_ref())?;
-            table.inlined =
-                module.and_then(|module| table.find_inlined(bytes, elf, section.address, &module));
+            let module = ModuleData::find(bytes, elf, address, table.names);
+            table.find_text(bytes, elf, address, module.as_ref())?;
+            table.inlined = module.and_then(|module| table.find_inlined(bytes, elf, address, &module));
         }
         Some(table)
     }
@@ -108,13 +104,7 @@ impl GoTable {
     }
 
     fn parse(data: Vec<u8>) -> Option<Self> {
-        let version = match int(&data, 0)? {
-            0xffff_fffb => Version::Go2,
-            0xffff_fffa => Version::Go16,
-            0xffff_fff0 => Version::Go18,
-            0xffff_fff1 => Version::Go20,
-            _ => return None,
-        };
+        let version = version(int(&data, 0)?)?;
         let (quantum, pointer) = (u64::from(*data.get(6)?), usize::from(*data.get(7)?));
         if !matches!(quantum, 1 | 2 | 4) || pointer != 8 {
             return None;
@@ -453,6 +443,35 @@ fn int(bytes: &[u8], at: usize) -> Option<u32> {
         .get(at..)?
         .first_chunk()
         .map(|chunk| u32::from_le_bytes(*chunk))
+}
+
+/// The table's address and bytes. A C linker that makes a position-independent program puts it among other data that
+/// must be relocated, without a name, but aligned and with its magic number.
+fn locate(bytes: &Bytes, elf: &Elf) -> Option<(u64, Vec<u8>)> {
+    const ALIGNMENT: usize = 32;
+    let named = [".gopclntab", ".data.rel.ro.gopclntab"];
+    if let Some(section) = named.into_iter().find_map(|name| elf.section(name)) {
+        return Some((section.address, bytes.read(section.offset, section.size).ok()?));
+    }
+    // Other programs have such a section, too: this one says that it is Go's.
+    elf.section(".go.buildinfo")?;
+    let section = elf.section(".data.rel.ro")?;
+    let mut data = bytes.read(section.offset, section.size).ok()?;
+    let at = (0..data.len()).step_by(ALIGNMENT).find(|&at| {
+        let magic = int(&data, at).is_some_and(|magic| version(magic).is_some());
+        magic && matches!(data.get(at + 4..at + 8), Some([0, 0, 1 | 2 | 4, 8]))
+    })?;
+    Some((section.address.checked_add(at as u64)?, data.split_off(at)))
+}
+
+fn version(magic: u32) -> Option<Version> {
+    match magic {
+        0xffff_fffb => Some(Version::Go2),
+        0xffff_fffa => Some(Version::Go16),
+        0xffff_fff0 => Some(Version::Go18),
+        0xffff_fff1 => Some(Version::Go20),
+        _ => None,
+    }
 }
 
 pub(super) fn word(bytes: &[u8], at: usize) -> Option<u64> {
