@@ -14,7 +14,6 @@ pub mod merge;
 pub mod names;
 pub mod offsets;
 mod stack;
-pub mod symbols;
 pub mod walk;
 
 pub use merge::{Native, Place, merge};
