@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod detect;
+mod join;
 pub mod lines;
 pub mod memory;
 pub mod merge;
@@ -18,3 +19,6 @@ pub mod walk;
 
 pub use merge::{Native, Place, merge};
 pub use stack::{PythonStack, Pythons};
+
+#[cfg(test)]
+mod tests;
