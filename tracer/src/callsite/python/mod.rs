@@ -8,7 +8,6 @@
 #![forbid(unsafe_code)]
 
 pub mod detect;
-mod join;
 pub mod lines;
 pub mod memory;
 pub mod merge;

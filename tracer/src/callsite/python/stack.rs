@@ -40,8 +40,8 @@ pub struct PythonStack {
     pub quality: Quality,
     /// What the reader has to know.
     pub note: Option<String>,
-    pub(super) evaluates: Range<u64>,
-    pub(super) module: Range<u64>,
+    evaluates: Range<u64>,
+    module: Range<u64>,
 }
 
 impl PythonStack {
