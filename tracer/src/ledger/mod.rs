@@ -119,7 +119,7 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// Default of `--max-connections`: some 40 MiB at most, and more than any host has had in an incident that
+    /// Default of `--max-connections`: some 55 MB at most, and more than any host has had in an incident that
     /// we know of.
     pub const LIMIT: usize = 100_000;
 
