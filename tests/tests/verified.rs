@@ -36,20 +36,21 @@ fn root_no_kernel_program_has_grown_by_more_than_a_tenth() -> Result<()> {
     let kernel: String = release.split('.').take(2).collect::<Vec<_>>().join(".");
     let watch = Watch::attached(["--db", "memcached"])?;
     let held = programs::held_by(watch.pid());
-    let now = held
+    let found = held
         .into_iter()
         .map(programs::verified)
         .collect::<Result<BTreeMap<_, _>>>()?;
     watch.signal(Signal::SIGINT)?;
     watch.finish()?;
-    ensure!(!now.is_empty(), "the agent held no program");
+    ensure!(!found.is_empty(), "the agent held no program");
 
     let path = agent::workspace().join("tests/tests/verified.toml");
     if env::var_os("CONNLEAK_UPDATE").is_some() {
-        let lines: String = now
+        let lines: Vec<String> = found
             .iter()
             .map(|(name, count)| format!("{name} = {count}\n"))
             .collect();
+        let lines = lines.concat();
         let head = "# Written by CONNLEAK_UPDATE=1 cargo test -p connleak-tests --test verified\n";
         fs::write(
             &path,
@@ -67,12 +68,11 @@ fn root_no_kernel_program_has_grown_by_more_than_a_tenth() -> Result<()> {
         ));
         return Ok(());
     }
-    for (name, count) in &now {
+    for (name, count) in &found {
         let before = committed
             .instructions
             .get(name)
             .with_context(|| format!("{name} is new: CONNLEAK_UPDATE=1 writes {} anew", path.display()))?;
-        println!("{name}: {count} instructions verified, {before} committed");
         ensure!(
             u64::from(*count) * 100 <= u64::from(*before) * u64::from(100 + ROOM),
             "{name}: the verifier looked at {count} instructions, {before} are committed; if that is wanted, \

@@ -104,10 +104,11 @@ mod tests {
 
     #[test]
     fn the_median_is_between_the_second_and_the_second_last() {
-        let estimate = Estimate::of(&[9.0, 1.0, 3.0, 2.0, 100.0]);
-        assert_eq!((estimate.median, estimate.low, estimate.high), (3.0, 2.0, 9.0));
-        assert_eq!(Estimate::of(&[4.0, 2.0]).median, 3.0);
-        assert_eq!(Estimate::of(&[]).median, 0.0);
+        let [odd, even, none] = [&[9.0, 1.0, 3.0, 2.0, 100.0][..], &[4.0, 2.0], &[]]
+            .map(|values| Estimate::of(values).show(0, ""));
+        assert_eq!(odd, "3 (2 … 9)");
+        assert_eq!(even, "3 (2 … 4)");
+        assert_eq!(none, "0 (0 … 0)");
     }
 
     #[test]
