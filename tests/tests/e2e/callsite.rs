@@ -26,11 +26,12 @@ fn root_a_finding_names_the_function_that_opened_live_in_its_replay_and_in_a_fla
     let mut app = App::start("leak_psycopg.py", &[&dsn])?;
     let pid = app.pid();
     let only = server.only_this("postgresql");
-    let mut watch = Watch::attached(
-        only.iter()
-            .map(String::as_str)
-            .chain(["--idle", "1s", "--journal", &journal]),
-    )?;
+    let mut watch =
+        Watch::attached(
+            only.iter()
+                .map(String::as_str)
+                .chain(["--idle", "1s", "--journal", &journal]),
+        )?;
     app.tell("leak 100")?;
     let line = watch.wait_for("the leak", |line| lines::is_finding(line, "leak", pid))?;
     ensure!(
