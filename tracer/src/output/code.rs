@@ -113,6 +113,13 @@ impl Told {
             .flat_map(|(part, shares)| shares.iter().map(move |named| (part, named)))
     }
 
+    /// Whether a stack that most of the sockets have in common can't be told, now or ever.
+    #[must_use]
+    pub fn lacks_names(&self) -> bool {
+        let lacks = |shares: &[Named]| shares.first().is_some_and(|named| named.site.is_none());
+        lacks(&self.opened) || lacks(&self.used)
+    }
+
     /// Which function to name, if one can be.
     ///
     /// Who opened them, unless that was a pool's own thread, with no function of the application on its stack, or
