@@ -16,12 +16,14 @@ use crate::{
 const DESCRIBED: usize = 16;
 /// Frames of the application that text shows.
 const SHOWN: usize = 8;
+/// Frames of libraries that text shows where the application has none.
+const OUTERMOST: usize = 2;
 /// Libraries that text names where it leaves out their frames.
 const LIBRARIES: usize = 4;
 /// Characters of a function's name in text.
 const NAME: usize = 72;
 /// Characters of a path in text.
-const PATH: usize = 56;
+const PATH: usize = 64;
 
 /// What code did with a finding's sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,21 +273,41 @@ pub fn application(site: &Site) -> impl Iterator<Item = &Frame> {
         .filter(|frame| Origin::of(frame) == Origin::Application && frame.function.is_some())
 }
 
-/// Frames that text shows of a stack: the application's, or, where it has none, the libraries'.
+/// What stands behind `opened by` when the application has no function to show.
+fn whose(site: &Site) -> &'static str {
+    let library = |frame| matches!(Origin::of(frame), Origin::Library(_));
+    if site.frames.iter().any(is_own) {
+        ""
+    } else if site.frames.iter().any(library) && !site.frames.iter().any(is_nameless) {
+        " libraries alone"
+    } else {
+        " functions that can't be told"
+    }
+}
+
+/// The application's; without a name it still has a place in a file.
+fn is_own(frame: &Frame) -> bool {
+    Origin::of(frame) == Origin::Application && !is_nameless(frame)
+}
+
+/// Machine code that no file holds and nobody names: a just-in-time compiler's.
+fn is_nameless(frame: &Frame) -> bool {
+    frame.function.is_none() && frame.module.is_none()
+}
+
+/// Frames that text shows of a stack: the application's, or, where it has none, the outermost of the libraries':
+/// a pool's own thread gives itself away there.
 fn shown(named: &Named) -> Vec<&Frame> {
     let Some(site) = named.site.as_deref() else {
         return Vec::new();
     };
-    let own: Vec<&Frame> = site
-        .frames
-        .iter()
-        .filter(|frame| Origin::of(frame) == Origin::Application)
-        .collect();
-    if own.iter().any(|frame| frame.function.is_some()) {
+    let own: Vec<&Frame> = site.frames.iter().filter(|frame| is_own(frame)).collect();
+    if !own.is_empty() {
         return own;
     }
-    let foreign = |frame: &&Frame| Origin::of(frame) != Origin::Machinery;
-    site.frames.iter().filter(foreign).collect()
+    let library = |frame: &&Frame| frame.function.is_some() && Origin::of(frame) != Origin::Machinery;
+    let libraries: Vec<&Frame> = site.frames.iter().filter(library).collect();
+    libraries[libraries.len().saturating_sub(OUTERMOST)..].to_vec()
 }
 
 fn block(lines: &mut Vec<String>, what: &str, shares: &[Named], total: usize) {
@@ -296,14 +318,7 @@ fn block(lines: &mut Vec<String>, what: &str, shares: &[Named], total: usize) {
         all if all == total => format!("all {all} {what}"),
         some => format!("{some} of {total} {what}"),
     };
-    if spot
-        .example
-        .site
-        .as_deref()
-        .is_some_and(|site| application(site).next().is_none())
-    {
-        heading.push_str(" libraries alone");
-    }
+    heading.push_str(spot.example.site.as_deref().map_or("", whose));
     if spot.share.stale > 0 {
         let _ = write!(
             heading,
@@ -315,8 +330,7 @@ fn block(lines: &mut Vec<String>, what: &str, shares: &[Named], total: usize) {
     stack(lines, spot.example);
     let others: usize = spots.iter().skip(1).map(|spot| spot.share.sockets).sum();
     if others > 0 {
-        let functions = plural(spots.len() - 1, "other function");
-        lines.push(format!("{others} {what} {functions} (-o json has all)"));
+        lines.push(format!("{others} {what} other code (-o json has all)"));
     }
 }
 
@@ -375,14 +389,17 @@ fn left_out(site: &Site, shown: &[&Frame]) -> Option<String> {
             }
         }
     }
+    let nameless = site.frames.iter().filter(|frame| is_nameless(frame)).count();
     if count == 0 {
-        // Nothing but an interpreter's own machinery: say so, rather than show an empty stack.
-        return shown.is_empty().then(|| {
-            format!(
+        // Nothing but machinery: say so, rather than show an empty stack.
+        return match (shown.is_empty(), nameless) {
+            (_, 1..) => Some(format!("… {} without a name", plural(nameless, "frame"))),
+            (true, 0) => Some(format!(
                 "{}, none of the application's own",
                 plural(site.frames.len(), "frame")
-            )
-        });
+            )),
+            (false, 0) => None,
+        };
     }
     let others = names.len().saturating_sub(LIBRARIES);
     let mut text = names
@@ -393,6 +410,9 @@ fn left_out(site: &Site, shown: &[&Frame]) -> Option<String> {
         .join(", ");
     if others > 0 {
         let _ = write!(text, " and {others} more");
+    }
+    if nameless > 0 {
+        let _ = write!(text, ", and {nameless} without a name");
     }
     Some(format!("… {} in {text}", plural(count, "frame")))
 }
@@ -422,6 +442,8 @@ fn place(frame: &Frame, longest: usize) -> String {
     let length = path.chars().count();
     let path = if length > longest {
         let end: String = path.chars().skip(length - longest + 1).collect();
+        // From a folder's name on, if there is one in what is left.
+        let end = end.find('/').map_or(end.as_str(), |slash| &end[slash..]);
         format!("…{end}")
     } else {
         path.into_owned()

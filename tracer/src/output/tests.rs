@@ -252,7 +252,19 @@ fn pool(site: u64) -> Site {
     }
 }
 
-/// 1 and 2 are the same function reached in two ways; 3 another; 4 a pool's thread.
+/// Compiled at run time: nobody has names for it.
+fn nameless(site: u64) -> Site {
+    let mut frame = frame(Runtime::Native, "", "", 0);
+    frame.module = None;
+    Site {
+        id: SiteId(site),
+        quality: Quality::Partial,
+        frames: vec![frame; 7],
+        note: None,
+    }
+}
+
+/// 1 and 2 are the same function reached in two ways; 3 another; 4 a pool's thread; 5 has no names.
 fn sites() -> Sites {
     let mut sites = Sites::default();
     for site in [
@@ -260,6 +272,7 @@ fn sites() -> Sites {
         request(2, "OrderDao.find", 88),
         request(3, "report", 7),
         pool(4),
+        nameless(5),
     ] {
         sites.remember(site);
     }
@@ -302,6 +315,12 @@ fn a_leak_whose_sockets_come_from_one_function() {
 #[test]
 fn a_leak_of_connections_that_a_pools_thread_opened() {
     let (finding, _) = leak_with(|_| vec![(Role::Opened, 4), (Role::Used, 3)]);
+    insta::assert_snapshot!(in_full(&finding, None));
+}
+
+#[test]
+fn a_leak_by_functions_without_names() {
+    let (finding, _) = leak_with(|number| vec![(Role::Opened, if number < 6 { 5 } else { 4 })]);
     insta::assert_snapshot!(in_full(&finding, None));
 }
 
