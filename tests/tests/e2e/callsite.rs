@@ -21,9 +21,9 @@ fn root_a_finding_names_the_function_that_opened_live_in_its_replay_and_in_a_fla
         "host=127.0.0.1 port={} user=postgres dbname=postgres",
         server.port
     );
-    let folder = tempfile::tempdir()?;
-    let journal = folder.path().join("journal").to_string_lossy().into_owned();
-    let mut app = App::start("leak_psycopg.py", &[&dsn])?;
+    let place = tempfile::tempdir()?;
+    let journal = place.path().join("journal").to_string_lossy().into_owned();
+    let mut app = App::start("leak_psycopg.py", [&dsn])?;
     let pid = app.pid();
     let only = server.only_this("postgresql");
     let mut watch =
@@ -33,18 +33,18 @@ fn root_a_finding_names_the_function_that_opened_live_in_its_replay_and_in_a_fla
                 .chain(["--idle", "1s", "--journal", &journal]),
         )?;
     app.tell("leak 100")?;
-    let line = watch.wait_for("the leak", |line| lines::is_finding(line, "leak", pid))?;
+    let first = watch.wait_for("the leak", |line| lines::is_finding(line, "leak", pid))?;
     ensure!(
-        line["code"]["function"] == "find_order" && line["code"]["role"] == "opened",
-        "the message names the function: {line:#}"
+        first["code"]["function"] == "find_order" && first["code"]["role"] == "opened",
+        "the message names the function: {first:#}"
     );
     ensure!(
-        own(&line, "site").first() == Some(&"find_order"),
-        "it is the application's innermost: {line:#}"
+        own(&first, "site").first() == Some(&"find_order"),
+        "it is the application's innermost: {first:#}"
     );
     ensure!(
-        own(&line, "last_use").contains(&"find_order"),
-        "and the last to use them: {line:#}"
+        own(&first, "last_use").contains(&"find_order"),
+        "and the last to use them: {first:#}"
     );
     let live = watch.interrupt()?;
 
