@@ -36,6 +36,41 @@ impl Origin {
     }
 }
 
+/// Libraries that lend connections, or their beginnings: whoever needs one when none is idle opens it, in whatever
+/// function that happens to be.
+const POOLS: [&str; 21] = [
+    "HikariCP",
+    "c3p0",
+    "dbcp",
+    "commons-pool",
+    "druid",
+    "tomcat",
+    "database/sql",
+    "sqlalchemy",
+    "psycopg_pool",
+    "psycopg2_pool",
+    "dbutils",
+    "pg-pool",
+    "generic-pool",
+    "sequel",
+    "connection_pool",
+    "activerecord",
+    "deadpool",
+    "bb8",
+    "r2d2",
+    "sqlx",
+    "github.com/jackc/puddle",
+];
+
+/// Whether a stack goes through a pool that lends connections.
+#[must_use]
+pub fn through_a_pool(frames: &[Frame]) -> bool {
+    frames.iter().any(|frame| match Origin::of(frame) {
+        Origin::Library(name) => POOLS.iter().any(|pool| name.starts_with(pool)),
+        Origin::Application | Origin::Machinery => false,
+    })
+}
+
 /// The word by which a library is known.
 fn library(name: &str) -> Origin {
     Origin::Library(name.to_owned())

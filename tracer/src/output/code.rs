@@ -8,7 +8,7 @@ use std::{fmt::Write as _, sync::Arc};
 
 use super::{escape::escape, text::plural};
 use crate::{
-    callsite::{Frame, Origin, Quality, Site, Sites},
+    callsite::{Frame, Origin, Quality, Site, Sites, library::through_a_pool},
     verdict::{Code, Finding, Kind, Share},
 };
 
@@ -124,16 +124,18 @@ impl Told {
 
     /// Which function to name, if one can be.
     ///
-    /// Who opened them, unless that was a pool's own thread, with no function of the application on its stack, or
-    /// the last use is what more of them have in common: then who had them last did not give them back. Of what
-    /// is missing from a pool, the last use comes first.
+    /// Who opened them, unless a pool did that (in its own thread, or in the function that happened to need one), or
+    /// the last use is what more of them have in common: then who had them last did not give them back. Of what is
+    /// missing from a pool, the last use comes first.
     #[must_use]
     pub fn culprit(&self, kind: Kind) -> Option<Culprit> {
         let opened = culprit(Part::Opened, &self.opened);
         let used = culprit(Part::LastUsed, &self.used);
         match (opened, used) {
             (Some(opened), Some(used)) => {
-                let last = kind == Kind::Unreturned || used.sockets > opened.sockets;
+                let last = kind == Kind::Unreturned
+                    || used.sockets > opened.sockets
+                    || lent(&self.opened) && used.sockets * 2 > opened.sockets;
                 Some(if last { used } else { opened })
             }
             (opened, used) => opened.or(used),
@@ -190,6 +192,7 @@ impl Told {
             (0, true) => "no stack was read of where they were opened".to_owned(),
             (0, false) => format!("no stack was read of where {unknown} of them were opened"),
             (_, true) if before == total => "opened before connleak looked".to_owned(),
+            (1, _) => "1 of them was opened before connleak looked".to_owned(),
             _ => format!("{before} of them were opened before connleak looked"),
         };
         if self.used.is_empty() && before > 0 {
@@ -210,6 +213,12 @@ impl Told {
         }
         lines
     }
+}
+
+/// Whether the sockets that have most in common were opened by a pool, to be lent.
+fn lent(opened: &[Named]) -> bool {
+    let example = spots(opened).first().and_then(|spot| spot.example.site.clone());
+    example.is_some_and(|site| through_a_pool(&site.frames))
 }
 
 fn culprit(part: Part, shares: &[Named]) -> Option<Culprit> {

@@ -186,6 +186,13 @@ fn node_ruby_and_php_are_told_apart_by_their_files() {
     }
 }
 
+#[test]
+fn a_pool_is_known_by_its_library() {
+    let go = |function: &str| frame(Runtime::Go, function, "", "/srv/app");
+    assert!(through_a_pool(&[go("database/sql.(*DB).conn"), go("main.find")]));
+    assert!(!through_a_pool(&[go("github.com/lib/pq.Open"), go("main.find")]));
+}
+
 proptest! {
     #[test]
     fn no_name_is_too_strange(function in any::<String>(), file in "(/|gems|vendor|-|@v|\\.|é|node_modules|site-packages|registry/src){0,12}") {
