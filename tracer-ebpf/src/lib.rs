@@ -9,11 +9,16 @@
 pub mod classic;
 mod offsets;
 mod record;
+mod stack;
 
 pub use offsets::{ABSENT, Offsets};
 pub use record::{
     Activity, Connect, Flow, KIND_CONNECT, KIND_DESTROY, KIND_STATE, KIND_UNIX, ROW_LISTENER, ROW_TCP,
     ROW_UNIX, Record, Row, Transition, UNIX_PATH_LEN, UnixRow,
+};
+pub use stack::{
+    PIECE, PYTHON_FRAMES, PythonFrame, STACK_BYTES_MAX, STACK_CUT, STACK_KNOWN, STACK_NO_USER, STACK_OPENED,
+    STACK_PYTHON_CUT, STACK_REFUSED, STACK_USED, StackHead,
 };
 
 /// `AF_UNIX` of `include/linux/socket.h`.
@@ -66,13 +71,27 @@ pub enum Counter {
     ReadFault = 2,
     /// Sockets for which the map of our own numbers had no room: their address stands for them, which is reused.
     MapFull = 3,
+    /// Stacks handed to their ring buffer.
+    StacksSent = 4,
+    /// Stacks lost because that was full.
+    StackRingFull = 5,
+    /// Stacks that were not copied, because there had been too many of late.
+    StacksRefused = 6,
 }
 
 impl Counter {
     /// Every counter, in slot order.
-    pub const ALL: [Self; 4] = [Self::Sent, Self::RingFull, Self::ReadFault, Self::MapFull];
+    pub const ALL: [Self; 7] = [
+        Self::Sent,
+        Self::RingFull,
+        Self::ReadFault,
+        Self::MapFull,
+        Self::StacksSent,
+        Self::StackRingFull,
+        Self::StacksRefused,
+    ];
     /// How many slots the `COUNTERS` map has.
-    pub const SLOTS: u32 = 4;
+    pub const SLOTS: u32 = 7;
 }
 
 /// Words of the port filter: one bit for each of the 65,536 ports.

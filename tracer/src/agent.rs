@@ -9,8 +9,9 @@ pub use admission::{Admission, ProcessFilter};
 use anyhow::Result;
 
 use crate::{
+    callsite::worker::Worker,
     case::Case,
-    event::{Event, Nanos},
+    event::{Event, Nanos, Stack},
     journal::{Entry, Writer},
     ledger::Outcome,
     output::{json::Stamps, redact},
@@ -31,6 +32,8 @@ pub struct Agent {
     pub case: Case,
     admission: Admission,
     journal: Option<Writer>,
+    /// Reads stacks; `None` when there are none.
+    worker: Option<Worker>,
 }
 
 impl Agent {
@@ -48,8 +51,11 @@ impl Agent {
         let stamps = Stamps {
             epoch: clock::epoch(),
         };
+        let mut probes = Probes::attach(databases, options)?;
+        let worker = probes.take_stacks().map(Worker::start).transpose()?;
         Ok(Self {
-            probes: Probes::attach(databases, options)?,
+            probes,
+            worker,
             case: Case::new(policy, max_connections, Owners::default(), stamps),
             admission: Admission::new(processes),
             journal: None,
@@ -76,6 +82,8 @@ impl Agent {
     /// # Errors
     /// When the loss counters cannot be read, or somebody who was told fails.
     pub fn drain(&mut self, tell: Tell<'_>) -> Result<()> {
+        // Of each stack that is here already, the event is in the ring.
+        let stacks: Vec<Stack> = self.worker.iter().flat_map(Worker::take).collect();
         let mut events = Vec::new();
         let Self {
             probes,
@@ -92,6 +100,7 @@ impl Agent {
                 events.push(event);
             }
         })?;
+        events.extend(stacks.into_iter().map(Event::Stack));
         events.into_iter().try_for_each(|event| self.feed(event, tell))
     }
 

@@ -8,7 +8,10 @@
 //! bounded, checked, and never trusted. Nothing of a stack's bytes is kept or written.
 
 pub mod capture;
+pub mod raw;
+pub mod seen;
 pub mod site;
+pub mod worker;
 
 pub use capture::{Capture, PythonFrame, Registers};
 pub use site::{Frame, Quality, Role, Runtime, Site, SiteId};
