@@ -13,8 +13,8 @@ mod stack;
 
 pub use offsets::{ABSENT, Offsets};
 pub use record::{
-    Activity, Connect, Flow, KIND_CONNECT, KIND_DESTROY, KIND_STATE, KIND_UNIX, ROW_LISTENER, ROW_TCP,
-    ROW_UNIX, Record, Row, Transition, UNIX_PATH_LEN, UnixRow,
+    Activity, Connect, Flow, HELLO_LEN, HELLO_WITHIN, Hello, KIND_CONNECT, KIND_DESTROY, KIND_HELLO,
+    KIND_STATE, KIND_UNIX, ROW_LISTENER, ROW_TCP, ROW_UNIX, Record, Row, Transition, UNIX_PATH_LEN, UnixRow,
 };
 pub use stack::{
     PIECE, PYTHON_FRAMES, PythonFrame, STACK_BYTES_MAX, STACK_CUT, STACK_KNOWN, STACK_NO_USER, STACK_OPENED,

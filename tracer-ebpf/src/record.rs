@@ -10,12 +10,20 @@ pub const KIND_DESTROY: u32 = 3;
 /// First word of a [`UnixRow`] in the ring buffer: a client's end that carries data for the first time.
 pub const KIND_UNIX: u32 = 4;
 
+/// First word of a [`Hello`].
+pub const KIND_HELLO: u32 = 7;
+
 /// First word of a [`Row`]: a TCP socket that a database filter accepts.
 pub const ROW_TCP: u32 = 11;
 /// First word of a [`Row`]: a listening TCP socket (so that accepted connections can be told from opened ones).
 pub const ROW_LISTENER: u32 = 12;
 /// First word of a [`UnixRow`].
 pub const ROW_UNIX: u32 = 13;
+
+/// Bytes that are kept of what a client sends first: a startup message or a log-in fits.
+pub const HELLO_LEN: usize = 256;
+/// Bytes sent on a connection beyond which nothing that it sends is told in a [`Hello`].
+pub const HELLO_WITHIN: u64 = 512;
 
 /// Bytes of a unix-domain socket's name: `UNIX_PATH_MAX` of `include/uapi/linux/un.h`.
 pub const UNIX_PATH_LEN: usize = 108;
@@ -88,6 +96,43 @@ pub struct Connect {
     pub pad: u32,
     /// The process's name: the thread-group leader's, since threads may rename themselves.
     pub comm: [u8; 16],
+}
+
+/// What a client sends early in the life of a connection: the beginning of it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// [`KIND_HELLO`].
+    pub kind: u32,
+    /// Bytes used in `data`.
+    pub length: u16,
+    /// Bytes used in `path`; 0 for TCP.
+    pub path_len: u16,
+    /// When.
+    pub at: u64,
+    /// The socket's cookie.
+    pub cookie: u64,
+    /// Both ends; all 0 for a unix-domain socket.
+    pub flow: Flow,
+    /// The server's name, if it has one in the file system, or an abstract name.
+    pub path: [u8; UNIX_PATH_LEN],
+    /// The first bytes of one send.
+    pub data: [u8; HELLO_LEN],
+}
+
+impl Default for Hello {
+    fn default() -> Self {
+        Self {
+            kind: KIND_HELLO,
+            length: 0,
+            path_len: 0,
+            at: 0,
+            cookie: 0,
+            flow: Flow::default(),
+            path: [0; UNIX_PATH_LEN],
+            data: [0; HELLO_LEN],
+        }
+    }
 }
 
 /// One descriptor that refers to a TCP socket.
@@ -251,6 +296,7 @@ record! {
     Row = 168,
     UnixRow = 224,
     Activity = 40,
+    Hello = 432,
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::{
     ledger::Outcome,
     output::{json::Stamps, redact},
     owner::Owners,
+    policy_file,
     probes::{Options, Probes, clock, peer},
     server::Databases,
     verdict::{Finding, Policy, track::News},
@@ -68,11 +69,13 @@ impl Agent {
     /// When it can't be written.
     pub fn record(&mut self, mut journal: Writer, max_connections: usize) -> Result<()> {
         journal.append(&Entry::Start {
-            policy: self.case.policy,
+            policy: policy_file::differences(&self.case.policy),
+            single_look: self.case.policy.single_look,
             max_connections: max_connections as u64,
             epoch: self.case.stamps.epoch,
         })?;
         self.case.owners.note_readings();
+        self.case.sites.note_readings();
         self.journal = Some(journal);
         Ok(())
     }
@@ -134,7 +137,7 @@ impl Agent {
         for outcome in &outcomes {
             tell(&mut self.case, outcome)?;
         }
-        self.write_processes()
+        self.write_readings()
     }
 
     /// What the rules say now.
@@ -162,15 +165,18 @@ impl Agent {
         Ok((at, Stamps { epoch }))
     }
 
-    /// Writes down the processes that were named since the last call.
+    /// Writes down the processes and call sites that were named since the last call.
     ///
     /// # Errors
     /// When the journal can't be written.
-    pub fn write_processes(&mut self) -> Result<()> {
+    pub fn write_readings(&mut self) -> Result<()> {
         for mut process in self.case.owners.take_readings() {
             // A journal is made to be carried elsewhere.
             process.command_line = redact::command_line(&process.command_line);
             self.write(&Entry::Process(Box::new(process)))?;
+        }
+        for site in self.case.sites.take_readings() {
+            self.write(&Entry::Site(Box::new(site)))?;
         }
         Ok(())
     }

@@ -1,13 +1,14 @@
 //! A case: the books, the findings so far, and who is who. What a live run and a replay have in common.
 //!
-//! It is fed entries and asked for verdicts. Fed the same, it says the same, byte for byte: the clock and the
-//! processes' names come in from outside.
+//! It is fed entries and asked for verdicts. Fed the same, it says the same, byte for byte: the clock, the
+//! processes' names and the sites' come in from outside.
 
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
 
 use crate::{
+    callsite::Sites,
     event::{Event, Nanos},
     ledger::{Connection, Ledger, Outcome},
     output::json::Stamps,
@@ -26,6 +27,8 @@ pub struct Case {
     pub tracker: Tracker,
     /// Who is who.
     pub owners: Owners,
+    /// Which code is which.
+    pub sites: Sites,
     /// What the rules are told.
     pub policy: Policy,
     /// The moment of which is spoken.
@@ -40,8 +43,9 @@ impl Case {
     pub fn new(policy: Policy, max_connections: usize, owners: Owners, stamps: Stamps) -> Self {
         Self {
             ledger: Ledger::bounded(max_connections),
-            tracker: Tracker::default(),
+            tracker: Tracker::new(&policy.rules),
             owners,
+            sites: Sites::default(),
             policy,
             at: 0,
             stamps,

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     callsite::{Role, SiteId},
     owner::ProcessId,
-    server::System,
+    server::{System, wire::Identity},
 };
 
 /// `CLOCK_MONOTONIC` nanoseconds.
@@ -301,6 +301,17 @@ pub struct Stack {
     pub site: SiteId,
 }
 
+/// A client said in clear who it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// When.
+    pub at: Nanos,
+    /// On which socket.
+    pub cookie: Cookie,
+    /// What it said.
+    pub identity: Identity,
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
@@ -323,6 +334,8 @@ pub enum Event {
     Threads(Threads),
     /// A thread's stack was read.
     Stack(Stack),
+    /// A client said who it is.
+    Hello(Hello),
 }
 
 /// An address as users write it: v4-mapped IPv6 as IPv4.

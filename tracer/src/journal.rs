@@ -19,13 +19,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    callsite::Site,
     event::{Event, Nanos},
     owner::Process,
-    verdict::Policy,
 };
 
 /// Names the format; the digits are its version.
-const MAGIC: &[u8; 8] = b"connlk02";
+const MAGIC: &[u8; 8] = b"connlk03";
 /// Length and checksum.
 const HEAD: usize = 8;
 /// No record is longer: a snapshot of a million descriptors has about 150 MB. A longer one is damage.
@@ -36,8 +36,11 @@ const LONGEST: usize = 1 << 30;
 pub enum Entry {
     /// How the run was started.
     Start {
-        /// What the rules were told.
-        policy: Policy,
+        /// What the rules were told, as far as it differs from the defaults: a policy file's text, so that a
+        /// constant more or less does not make old journals unreadable.
+        policy: String,
+        /// See [`Policy`](crate::verdict::Policy).
+        single_look: bool,
         /// The ledger's bound.
         max_connections: u64,
         /// Nanoseconds of the Unix epoch at monotonic zero, as of then.
@@ -54,6 +57,8 @@ pub enum Entry {
     },
     /// What was known of a process when it was first named.
     Process(Box<Process>),
+    /// What was known of a call site when it was first named.
+    Site(Box<Site>),
 }
 
 /// Writes a journal.
@@ -133,8 +138,10 @@ pub fn parse(data: &[u8]) -> Result<Journal> {
     ensure!(magic[..6] == MAGIC[..6], "this is no connleak journal");
     if magic != MAGIC {
         bail!(
-            "this journal has another version ({})",
-            String::from_utf8_lossy(&magic[6..]).escape_debug()
+            "this journal has format version {}, and this connleak reads {} only: replay it with the connleak that \
+             wrote it",
+            String::from_utf8_lossy(&magic[6..]).escape_debug(),
+            String::from_utf8_lossy(&MAGIC[6..])
         );
     }
     let mut journal = Journal::default();
@@ -181,15 +188,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::event::{Loss, SECOND};
+    use crate::event::Loss;
 
     fn entries() -> Vec<Entry> {
         vec![
             Entry::Start {
-                policy: Policy {
-                    idle: SECOND,
-                    single_look: false,
-                },
+                policy: "idle = \"1s\"\n".to_owned(),
+                single_look: false,
                 max_connections: 7,
                 epoch: -1,
             },

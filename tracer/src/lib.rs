@@ -14,6 +14,7 @@ pub mod journal;
 pub mod ledger;
 pub mod output;
 pub mod owner;
+pub mod policy_file;
 pub mod probes;
 pub mod server;
 pub mod verdict;

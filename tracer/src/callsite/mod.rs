@@ -8,10 +8,16 @@
 //! bounded, checked, and never trusted. Nothing of a stack's bytes is kept or written.
 
 pub mod capture;
+pub mod java;
+pub mod managed;
+pub mod mapped;
+pub mod process_memory;
 pub mod raw;
 pub mod seen;
 pub mod site;
+pub mod sites;
 pub mod worker;
 
 pub use capture::{Capture, PythonFrame, Registers};
 pub use site::{Frame, Quality, Role, Runtime, Site, SiteId};
+pub use sites::{Sites, Source};

@@ -1,6 +1,9 @@
 //! Arguments that several commands share, and how they become configuration.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
@@ -11,15 +14,19 @@ use crate::{
     event::Nanos,
     ledger::Ledger,
     output::duration,
-    owner,
+    owner, policy_file,
     probes::{self, Options, stacks},
     server::{Databases, Flags, PortRule, ServerRule, System},
-    verdict::{Confidence, Finding, Policy},
+    verdict::{Confidence, Knob, Limits, Policy, Unit},
 };
 
 /// Not a doc comment: an address in brackets would be taken for a link.
 const SERVER_HELP: &str = "Only this server, network or unix socket; with a port, that port is a database's: \
                            10.0.0.5, 10.0.0.0/8, [::1]:6000, /run/app/db.sock";
+
+/// Not a doc comment: it would have to mark the setting's name up.
+const LIMIT_HELP: &str =
+    "Connections that the server accepts: its max_connections, less those reserved for administrators";
 
 /// Which connections to look at.
 #[derive(Args, Debug, Default)]
@@ -119,29 +126,88 @@ impl From<Backend> for Option<probes::Backend> {
 }
 
 /// How to judge.
-#[derive(Args, Clone, Copy, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Policy")]
 pub struct PolicyArgs {
-    /// Silence after which a connection counts as idle
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration::parse)]
-    pub idle: Duration,
-    /// Least confidence of a finding that makes the exit code 3
-    #[arg(long, value_enum, default_value_t = Level::Likely)]
-    pub min_confidence: Level,
+    /// Silence after which a connection counts as idle [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub idle: Option<Duration>,
+    /// Most connections that one process may have open to one server
+    #[arg(long, value_name = "N")]
+    pub max_open: Option<u64>,
+    /// Connections that the server accepts.
+    #[arg(long, value_name = "N", help = LIMIT_HELP)]
+    pub server_limit: Option<u64>,
+    /// Take all this, and more, from a file: 'connleak policy' prints one
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
 }
 
 impl PolicyArgs {
-    /// What the rules are told.
+    /// What the rules are told: the flags, over the file, over what was recorded, over the defaults.
     ///
     /// # Errors
-    /// When `--idle` is too short to mean anything.
-    pub fn policy(self, single_look: bool) -> Result<Policy> {
-        let idle = Nanos::try_from(self.idle.as_nanos()).unwrap_or(Nanos::MAX);
-        // Below this, the time between two requests of one session counts as idle.
-        if self.idle < Duration::from_millis(100) {
-            return Err(UsageError("--idle must be at least 100ms".to_owned()).into());
+    /// When the file can't be read, or something can't be meant.
+    pub fn over(&self, recorded: Option<Policy>) -> Result<Policy> {
+        let mut policy = match &self.policy {
+            Some(path) => policy_file::read(path).map_err(|error| UsageError(format!("{error:#}")))?,
+            None => recorded.unwrap_or_default(),
+        };
+        let idle = self
+            .idle
+            .map(|idle| Nanos::try_from(idle.as_nanos()).unwrap_or(Nanos::MAX));
+        turn(Policy::KNOBS, &mut policy, "idle", idle)?;
+        turn(Limits::KNOBS, &mut policy.limits, "max_open", self.max_open)?;
+        turn(
+            Limits::KNOBS,
+            &mut policy.limits,
+            "server_limit",
+            self.server_limit,
+        )?;
+        match policy.contradiction() {
+            Some(why) => Err(UsageError(why).into()),
+            None => Ok(policy),
         }
-        Ok(Policy { idle, single_look })
+    }
+}
+
+/// Sets a knob from a flag of the same name.
+fn turn<T>(knobs: &[Knob<T>], of: &mut T, name: &str, value: Option<u64>) -> Result<()> {
+    let (Some(value), Some(knob)) = (value, knobs.iter().find(|knob| knob.name == name)) else {
+        return Ok(());
+    };
+    if !knob.range.contains(&value) {
+        let show = |number: u64| match knob.unit {
+            Unit::Span => duration::exact(number),
+            Unit::Count | Unit::Times | Unit::Percent => number.to_string(),
+        };
+        let flag = name.replace('_', "-");
+        let (least, most) = (show(*knob.range.start()), show(*knob.range.end()));
+        return Err(UsageError(format!(
+            "--{flag} must be from {least} to {most}, not {}",
+            show(value)
+        ))
+        .into());
+    }
+    (knob.set)(of, value);
+    Ok(())
+}
+
+/// What counts for the exit code.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Policy")]
+pub struct ExitArgs {
+    /// Least confidence of a finding that makes the exit code 3 [default: likely]
+    #[arg(long, value_enum)]
+    min_confidence: Option<Level>,
+}
+
+impl ExitArgs {
+    /// Changes the policy, if the flag is given.
+    pub fn turn(self, policy: &mut Policy) {
+        if let Some(level) = self.min_confidence {
+            policy.min_confidence = level.into();
+        }
     }
 }
 
@@ -202,8 +268,12 @@ impl Live {
     ///
     /// # Errors
     /// When flags contradict each other, privileges are missing, or a pid does not exist.
-    pub fn ready(&self, single_look: bool) -> Result<Ready> {
-        let policy = self.policy.policy(single_look)?;
+    pub fn ready(&self, single_look: bool, exit: Option<ExitArgs>) -> Result<Ready> {
+        let mut policy = self.policy.over(None)?;
+        policy.single_look = single_look;
+        if let Some(exit) = exit {
+            exit.turn(&mut policy);
+        }
         let databases = self.filter.databases()?;
         need_privileges()?;
         Ok(Ready {
@@ -213,12 +283,6 @@ impl Live {
             backend: self.backend.into(),
             max_connections: self.filter.max_connections,
         })
-    }
-
-    /// Whether a finding is sure enough for the exit code.
-    #[must_use]
-    pub fn counts(&self, finding: &Finding) -> bool {
-        finding.confidence >= self.policy.min_confidence.into()
     }
 }
 
@@ -281,7 +345,10 @@ pub fn filter_flags(arguments: impl Iterator<Item = String>) -> String {
     for argument in arguments {
         if let Some(flag) = argument.strip_prefix("--") {
             let name = flag.split('=').next().unwrap_or(flag);
-            keep = matches!(name, "port" | "server" | "all-ports" | "db" | "idle");
+            keep = matches!(
+                name,
+                "port" | "server" | "all-ports" | "db" | "idle" | "max-open" | "server-limit" | "policy"
+            );
         } else if argument.starts_with('-') {
             keep = false;
         }

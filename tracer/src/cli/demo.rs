@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> Result<u8> {
     };
     let policy = Policy {
         idle: 2 * SECOND,
-        single_look: false,
+        ..Policy::default()
     };
     // Attached first, so that the whole leak is seen.
     let databases = Databases::build(&flags)?;

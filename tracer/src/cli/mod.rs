@@ -3,6 +3,7 @@
 mod args;
 mod demo;
 mod doctor;
+mod policy;
 mod record;
 mod replay;
 mod report;
@@ -47,6 +48,8 @@ enum Command {
     Replay(replay::Args),
     /// Show a real finding: a built-in leaking client and server on loopback, ten seconds, no database needed
     Demo(demo::Args),
+    /// Print the policy that a call would judge by, with every constant of the rules, as a policy file
+    Policy(policy::Args),
     /// What this kernel and these privileges allow, line by line
     Doctor,
     #[command(hide = true)]
@@ -102,6 +105,7 @@ fn run(cli: Cli) -> Result<u8> {
         Command::Record(args) => record::run(&args, diagnostics),
         Command::Replay(args) => replay::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Policy(args) => policy::run(&args),
         Command::Doctor => doctor::run(),
         Command::DemoServer => demo::server(),
         Command::DemoClient { port } => demo::client(port),

@@ -31,7 +31,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
-    let ready = args.live.ready(false)?;
+    let ready = args.live.ready(false, None)?;
     let journal = Writer::create(&args.journal)?;
     let options = Options {
         diagnostics,

@@ -5,12 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::Args as ClapArgs;
 
 use super::{
     FOUND, OK,
-    args::{Format, Level},
+    args::{ExitArgs, Format, PolicyArgs},
     report::{Cost, Report},
     watch,
 };
@@ -20,6 +20,7 @@ use crate::{
     ledger::Ledger,
     output::json::Stamps,
     owner::Owners,
+    policy_file,
     verdict::Policy,
 };
 
@@ -34,24 +35,25 @@ pub struct Args {
     /// Tell every connection that opened, closed or failed, too
     #[arg(long)]
     events: bool,
-    /// Least confidence of a finding that makes the exit code 3
-    #[arg(long, value_enum, default_value_t = Level::Likely)]
-    min_confidence: Level,
+    #[command(flatten)]
+    policy: PolicyArgs,
+    #[command(flatten)]
+    exit: ExitArgs,
 }
 
 pub fn run(args: &Args) -> Result<u8> {
     let journal = journal::read(&args.journal)?;
     let mut report = Report::new(args.output, None, true)?;
-    let mut case = beginning(&journal.entries);
+    let mut case = beginning(&journal.entries, args)?;
     let mut entries = journal.entries.into_iter().peekable();
     while let Some(entry) = entries.next() {
         // What was named while an entry was told stands right behind it.
-        while let Some(Entry::Process(process)) = entries.next_if(|next| matches!(next, Entry::Process(_))) {
-            case.owners.remember(*process);
+        while let Some(named) = entries.next_if(|next| matches!(next, Entry::Process(_) | Entry::Site(_))) {
+            remember(&mut case, named);
         }
         match entry {
             Entry::Start { .. } => {}
-            Entry::Process(process) => case.owners.remember(*process),
+            named @ (Entry::Process(_) | Entry::Site(_)) => remember(&mut case, named),
             Entry::Event(event) => {
                 for outcome in case.fold(&event) {
                     if args.events {
@@ -76,32 +78,43 @@ pub fn run(args: &Args) -> Result<u8> {
             args.journal.display()
         );
     }
-    let least = args.min_confidence.into();
-    Ok(
-        if case.tracker.active().any(|finding| finding.confidence >= least) {
-            FOUND
-        } else {
-            OK
-        },
-    )
+    let found = case.tracker.active().any(|finding| case.policy.counts(finding));
+    Ok(if found { FOUND } else { OK })
 }
 
-/// The case as the run began it. Nobody's `/proc` is asked: it is not the host that was recorded.
-fn beginning(entries: &[Entry]) -> Case {
-    let mut policy = Policy {
-        idle: Policy::IDLE,
-        single_look: false,
-    };
-    let (mut limit, mut start) = (Ledger::LIMIT, 0);
+fn remember(case: &mut Case, named: Entry) {
+    match named {
+        Entry::Process(process) => case.owners.remember(*process),
+        Entry::Site(site) => case.sites.remember(*site),
+        Entry::Start { .. } | Entry::Event(_) | Entry::Judged { .. } => {}
+    }
+}
+
+/// The case as the run began it, unless this call says otherwise. Nobody's `/proc` is asked: it is not the
+/// host that was recorded.
+fn beginning(entries: &[Entry], args: &Args) -> Result<Case> {
+    let (mut recorded, mut limit, mut start) = (Policy::default(), Ledger::LIMIT, 0);
     if let Some(Entry::Start {
-        policy: told,
+        policy,
+        single_look,
         max_connections,
         epoch,
     }) = entries.first()
     {
-        (policy, start) = (*told, *epoch);
+        recorded = policy_file::parse(policy).map_err(|wrong| {
+            anyhow!(
+                "{}: the policy in the journal is not known to this version (line {wrong})",
+                args.journal.display()
+            )
+        })?;
+        recorded.single_look = *single_look;
         limit = usize::try_from(*max_connections).unwrap_or(limit);
+        start = *epoch;
     }
+    let single_look = recorded.single_look;
+    let mut policy = args.policy.over(Some(recorded))?;
+    policy.single_look = single_look;
+    args.exit.turn(&mut policy);
     let nobodys = Owners::new(Path::new("/nonexistent"));
-    Case::new(policy, limit, nobodys, Stamps { epoch: start })
+    Ok(Case::new(policy, limit, nobodys, Stamps { epoch: start }))
 }

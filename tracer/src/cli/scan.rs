@@ -11,7 +11,7 @@ use clap::Args as ClapArgs;
 
 use super::{
     FOUND, OK,
-    args::{self, Format, Live},
+    args::{self, ExitArgs, Format, Live},
     report::{self, Cost, Report},
 };
 use crate::{
@@ -30,13 +30,15 @@ const SECOND_LOOK: Duration = Duration::from_millis(400);
 pub struct Args {
     #[command(flatten)]
     live: Live,
+    #[command(flatten)]
+    exit: ExitArgs,
     /// Output format
     #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
     output: Format,
 }
 
 pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
-    let ready = args.live.ready(true)?;
+    let ready = args.live.ready(true, Some(args.exit))?;
     let options = Options {
         diagnostics,
         ring_bytes: 1 << 20,
@@ -57,7 +59,7 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
         findings = agent.judge()?;
     }
     say(&mut agent, &mut report, &findings)?;
-    let found = findings.iter().any(|finding| args.live.counts(finding));
+    let found = findings.iter().any(|finding| agent.case.policy.counts(finding));
     Ok(if found { FOUND } else { OK })
 }
 

@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     FOUND, OK,
-    args::{CallSites, Format, Live},
+    args::{CallSites, ExitArgs, Format, Live},
     report::{self, Cost, Report},
 };
 use crate::{
@@ -36,6 +36,8 @@ pub struct Args {
     live: Live,
     #[command(flatten)]
     sites: CallSites,
+    #[command(flatten)]
+    exit: ExitArgs,
     /// Output format
     #[arg(short, long, value_enum, default_value_t, help_heading = "Output")]
     output: Format,
@@ -67,7 +69,7 @@ fn ring_kib(text: &str) -> Result<u32, String> {
 }
 
 pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
-    let ready = args.live.ready(false)?;
+    let ready = args.live.ready(false, Some(args.exit))?;
     let mut report = Report::new(args.output, args.log_file.as_deref(), true)?;
     let options = Options {
         diagnostics,
@@ -84,8 +86,8 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
     let mut watch = Watch::new(agent, args.events);
     runtime()?.block_on(watch.run(&mut report, args.run_for, |_| false))?;
     watch.end(&mut report)?;
-    let mut standing = watch.agent.case.tracker.active();
-    let found = standing.any(|finding| args.live.counts(finding));
+    let case = &watch.agent.case;
+    let found = case.tracker.active().any(|finding| case.policy.counts(finding));
     Ok(if found { FOUND } else { OK })
 }
 
@@ -192,7 +194,7 @@ impl Watch {
         for news in news {
             report.news(&mut self.agent.case, &news)?;
         }
-        self.agent.write_processes()
+        self.agent.write_readings()
     }
 
     fn feed(

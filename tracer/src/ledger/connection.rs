@@ -2,13 +2,15 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::GroupKey;
+use super::{GroupKey, Who, code::Use};
 use crate::{
+    callsite::{Role, SiteId},
     event::{
-        Cause, Change, Connect, Cookie, Holder, Nanos, Observation, Place, SECOND, Server, State, Traffic,
+        Cause, Change, Connect, Cookie, Holder, Nanos, Observation, Place, SECOND, Server, Stack, State,
+        Traffic,
     },
     owner::ProcessId,
-    server::System,
+    server::{System, wire::Identity},
 };
 
 /// How far the times of an event and of a snapshot's row can be trusted against each other.
@@ -59,6 +61,10 @@ pub struct Connection {
     pub opener_lives: Option<bool>,
     /// When connect was called; `None` when that was before attach. For unix sockets: when first seen.
     pub opened_at: Option<Nanos>,
+    /// Which code opened it; `None` when that was before attach, or could not be read.
+    pub opening: Option<Use>,
+    /// Which code sent on it last, as far as that was seen.
+    pub last_use: Option<Use>,
     /// When the server accepted it, if the server could be asked.
     pub accepted_at: Option<Nanos>,
     /// When the ledger first heard of it.
@@ -77,6 +83,10 @@ pub struct Connection {
     pub holders: Vec<Holder>,
     /// Snapshots in a row that did not find it.
     pub missed: u32,
+    /// Who it is for, as far as its client said so in clear.
+    pub identity: Option<Box<Identity>>,
+    /// The same as a number.
+    pub who: Who,
     /// Whose it was when it was last held: its end belongs to that process, though nobody holds it then.
     last_held_by: Option<ProcessId>,
     /// When a snapshot last read it.
@@ -104,6 +114,8 @@ impl Connection {
             }),
             opener_lives: None,
             opened_at: Some(connect.at),
+            opening: None,
+            last_use: None,
             accepted_at: None,
             first_seen: connect.at,
             changed_at: connect.at,
@@ -113,6 +125,8 @@ impl Connection {
             handed_at: None,
             holders: Vec::new(),
             missed: 0,
+            identity: None,
+            who: Who::default(),
             last_held_by: None,
             read_at: None,
             event_at: Some(connect.at),
@@ -134,6 +148,8 @@ impl Connection {
             opener: None,
             opener_lives: None,
             opened_at: (!before_attach).then_some(row.at),
+            opening: None,
+            last_use: None,
             accepted_at: row.accepted_at,
             first_seen: row.at,
             changed_at: row.at,
@@ -147,6 +163,8 @@ impl Connection {
             handed_at: None,
             holders: vec![row.holder],
             missed: 0,
+            identity: None,
+            who: Who::default(),
             last_held_by: None,
             read_at: Some(row.at),
             event_at: None,
@@ -247,6 +265,31 @@ impl Connection {
     #[must_use]
     pub fn never_sent(&self) -> Option<bool> {
         self.traffic.bytes_sent.map(|bytes| bytes == 0)
+    }
+
+    /// Whether a stack is of this socket's next life: its connect is still to be told.
+    pub(super) fn precedes(&self, stack: &Stack) -> bool {
+        let opened = self.opened_at.filter(|_| self.opener.is_some());
+        stack.role == Role::Opened && opened.is_some_and(|opened| stack.at > opened.saturating_add(SKEW))
+    }
+
+    /// Takes over which code did something with it; returns the site that counts as its opener's no longer,
+    /// and the one that does now.
+    pub(super) fn read_stack(&mut self, role: Role, new: Use) -> Option<(Option<SiteId>, SiteId)> {
+        // Of an earlier life of this socket.
+        if self.opener.is_some() && self.opened_at > Some(new.at.saturating_add(SKEW)) {
+            return None;
+        }
+        let known = match role {
+            Role::Opened => &mut self.opening,
+            Role::Used => &mut self.last_use,
+        };
+        // Of the same moment, what was read last knows more.
+        if known.is_some_and(|known| known.at > new.at) {
+            return None;
+        }
+        let before = known.replace(new).map(|known| known.site);
+        (role == Role::Opened && before != Some(new.site)).then_some((before, new.site))
     }
 
     /// Whether this event is older than what other events have told.

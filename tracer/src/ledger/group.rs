@@ -1,9 +1,17 @@
 //! One process's dealings with one server: when it opened, when it closed, what it has now.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use super::{connection::Rest, troughs::Troughs};
-use crate::event::{Cookie, Nanos, SECOND};
+use super::{
+    code::{Tallies, Tally},
+    connection::Rest,
+    troughs::Troughs,
+};
+use crate::{
+    callsite::SiteId,
+    event::{Cookie, Nanos, SECOND},
+    server::wire::Identity,
+};
 
 /// Moments kept per direction. A rule looks back at most over the sockets that are open now, and no process
 /// can hold more than its descriptor limit; beyond that, counts are lower bounds.
@@ -13,11 +21,25 @@ const RESTS: usize = 512;
 /// How long an empty group is remembered, so that a process which opens and closes keeps its history.
 const REMEMBER: Nanos = 60 * SECOND;
 
+/// Who a connection is for, as a number: equal for equal identities. The default is: not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Who(u64);
+
+impl Who {
+    pub(super) fn of(identity: &Identity) -> Self {
+        // The same in every run, unlike the default hasher's: a replay must say the same.
+        let text = format!("{identity:?}");
+        Self(text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        }))
+    }
+}
+
 /// See the module's head.
 #[derive(Debug, Default)]
 pub struct Group {
     members: BTreeSet<Cookie>,
-    opens: VecDeque<Nanos>,
+    opens: VecDeque<(Nanos, Who)>,
     /// The newest opening of each thread, while the thread has one among `opens`.
     by_thread: HashMap<u32, Nanos>,
     closes: VecDeque<Nanos>,
@@ -25,6 +47,7 @@ pub struct Group {
     closed: u64,
     silent: Troughs,
     rests: VecDeque<Rest>,
+    tallies: Tallies,
 }
 
 impl Group {
@@ -49,7 +72,18 @@ impl Group {
     /// How many connections were opened after this moment.
     #[must_use]
     pub fn opens_after(&self, at: Nanos) -> u64 {
-        after(&self.opens, at)
+        (self.opens.len() - self.first_after(at)) as u64
+    }
+
+    /// How many connections were opened after this moment for the same as this one.
+    #[must_use]
+    pub fn opens_after_for(&self, at: Nanos, who: Who) -> u64 {
+        let opens = self.opens.iter().skip(self.first_after(at));
+        opens.filter(|open| open.1 == who).count() as u64
+    }
+
+    fn first_after(&self, at: Nanos) -> usize {
+        self.opens.partition_point(|&(moment, _)| moment <= at)
     }
 
     /// How many connections were closed after this moment.
@@ -92,6 +126,18 @@ impl Group {
         &self.rests
     }
 
+    /// How many connections each site opened in view, and how many of those were closed since. At most 64
+    /// sites are told apart, so the sum may be less than [`opened_total`](Self::opened_total), as it is where a
+    /// stack could not be read.
+    #[must_use]
+    pub fn tallies(&self) -> &BTreeMap<SiteId, Tally> {
+        self.tallies.all()
+    }
+
+    pub(super) fn tallies_mut(&mut self) -> &mut Tallies {
+        &mut self.tallies
+    }
+
     pub(super) fn rested(&mut self, rest: Rest) {
         if self.rests.len() >= RESTS {
             self.rests.pop_front();
@@ -106,7 +152,7 @@ impl Group {
     /// A thread called connect.
     pub(super) fn opened_by(&mut self, tid: u32, at: Nanos) {
         if self.by_thread.len() >= MOMENTS {
-            let oldest = self.opens.front().copied().unwrap_or(at);
+            let oldest = self.opens.front().map_or(at, |&(oldest, _)| oldest);
             self.by_thread.retain(|_, last| *last >= oldest);
         }
         let last = self.by_thread.entry(tid).or_default();
@@ -121,16 +167,29 @@ impl Group {
         self.members.remove(&cookie);
     }
 
-    pub(super) fn opened(&mut self, at: Nanos) {
+    pub(super) fn opened(&mut self, at: Nanos, who: Who) {
         self.opened += 1;
-        push(&mut self.opens, at);
+        push(&mut self.opens, (at, who));
+    }
+
+    /// It has become known for whom the connection is that was opened then.
+    pub(super) fn identified(&mut self, at: Nanos, before: Who, who: Who) {
+        let first = self.opens.partition_point(|&(moment, _)| moment < at);
+        let mut then = self.opens.iter_mut().skip(first);
+        if let Some(open) = then
+            .by_ref()
+            .take_while(|open| open.0 == at)
+            .find(|open| open.1 == before)
+        {
+            open.1 = who;
+        }
     }
 
     /// Another group takes over a connection, and with it the moment at which it was opened.
     pub(super) fn handed_over(&mut self, at: Nanos) {
         self.opened = self.opened.saturating_sub(1);
         // Not there when it was too long ago to be kept.
-        if let Ok(place) = self.opens.binary_search(&at) {
+        if let Ok(place) = self.opens.binary_search_by_key(&at, |&(moment, _)| moment) {
             self.opens.remove(place);
         }
     }
@@ -141,16 +200,17 @@ impl Group {
     }
 
     pub(super) fn forgettable(&self, now: Nanos) -> bool {
-        let last = self.opens.back().max(self.closes.back()).copied().unwrap_or(0);
+        let opened = self.opens.back().map(|&(at, _)| at);
+        let last = opened.max(self.closes.back().copied()).unwrap_or(0);
         self.members.is_empty() && now.saturating_sub(last) > REMEMBER
     }
 }
 
 /// Keeps the moments in order: events of several CPUs arrive nearly so.
-fn push(moments: &mut VecDeque<Nanos>, at: Nanos) {
+fn push<T: PartialOrd>(moments: &mut VecDeque<T>, at: T) {
     let place = moments
         .iter()
-        .rposition(|&moment| moment <= at)
+        .rposition(|moment| *moment <= at)
         .map_or(0, |last| last + 1);
     moments.insert(place, at);
     if moments.len() > MOMENTS {
@@ -170,7 +230,7 @@ mod tests {
     fn moments_out_of_order_are_counted_in_order() {
         let mut group = Group::default();
         for at in [5, 3, 9, 4] {
-            group.opened(at);
+            group.opened(at, Who::default());
         }
         assert_eq!(group.opens_after(0), 4);
         assert_eq!(group.opens_after(4), 2);
@@ -181,7 +241,7 @@ mod tests {
     fn the_trough_is_the_fewest_open_at_once() {
         let mut group = Group::default();
         for at in [10, 20, 30, 50] {
-            group.opened(at);
+            group.opened(at, Who::default());
         }
         group.closed(40);
         // Open: 1 from 10, 2 from 20, 3 from 30, 2 from 40, 3 from 50 and now.
@@ -196,7 +256,7 @@ mod tests {
     fn the_memory_of_a_group_is_bounded() {
         let mut group = Group::default();
         for at in 0..3 * MOMENTS as u64 {
-            group.opened(at);
+            group.opened(at, Who::default());
             group.closed(at);
         }
         assert_eq!(group.opens.len(), MOMENTS);

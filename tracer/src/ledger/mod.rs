@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+mod code;
 mod connection;
 mod early;
 mod group;
@@ -27,15 +28,18 @@ use std::{
     sync::Arc,
 };
 
+use code::Waiting;
+pub use code::{Tally, Use};
 pub use connection::{Connection, Opener, Rest};
 use connection::{has_carried, tells};
 use early::Early;
-pub use group::Group;
+pub use group::{Group, Who};
 
 use crate::{
+    callsite::Role,
     event::{
-        Cause, Change, Connect, Cookie, Event, Holder, Loss, Nanos, Observation, SECOND, Server, Snapshot,
-        State, Threads,
+        Cause, Change, Connect, Cookie, Event, Hello, Holder, Loss, Nanos, Observation, SECOND, Server,
+        Snapshot, Stack, State, Threads,
     },
     owner::ProcessId,
 };
@@ -94,6 +98,7 @@ pub struct Ledger {
     groups: BTreeMap<GroupKey, Group>,
     totals: Totals,
     early: Early,
+    waiting: Waiting,
     /// The end of the first snapshot: from here on, openings are seen.
     attached_at: Option<Nanos>,
     /// Events were lost and no snapshot that began later has been merged since.
@@ -123,6 +128,7 @@ impl Ledger {
             groups: BTreeMap::new(),
             totals: Totals::default(),
             early: Early::default(),
+            waiting: Waiting::default(),
             attached_at: None,
             unsettled: false,
             lost_at: None,
@@ -136,7 +142,8 @@ impl Ledger {
             Event::Change(change) => self.change(change, &mut tell),
             Event::Snapshot(snapshot) => self.snapshot(snapshot, &mut tell),
             Event::Threads(threads) => self.threads(threads),
-            Event::Stack(_) => {}
+            Event::Stack(stack) => self.stack(stack),
+            Event::Hello(hello) => self.hello(hello),
             Event::Lost { at, cause, count } => {
                 let total = self.totals.lost.entry(*cause).or_default();
                 *total = total.saturating_add(*count);
@@ -264,6 +271,7 @@ impl Ledger {
         self.settle_holders(snapshot, holders, tell);
         self.count_silent(snapshot.ended);
         self.early.clear();
+        self.waiting.merged(snapshot.began);
         self.attached_at.get_or_insert(snapshot.ended);
         // What was lost after the walk began may be about a row that was read before.
         self.unsettled &= self.lost_at.is_some_and(|lost| lost >= snapshot.began);
@@ -324,6 +332,50 @@ impl Ledger {
         }
     }
 
+    /// A client said who it is. Nothing is lost when the connection is not known: it is judged without.
+    fn hello(&mut self, hello: &Hello) {
+        let Some(connection) = self.connections.get_mut(&hello.cookie) else {
+            return;
+        };
+        let known = connection.identity.get_or_insert_with(Box::default);
+        known.merge(&hello.identity);
+        let who = Who::of(known);
+        if let Some(at) = connection.counted_at
+            && let Some(group) = connection.group_key().and_then(|key| self.groups.get_mut(&key))
+        {
+            group.identified(at, connection.who, who);
+        }
+        connection.who = who;
+    }
+
+    /// Which code opened or used a connection.
+    fn stack(&mut self, stack: &Stack) {
+        let known = self.connections.get(&stack.cookie);
+        if known.is_some_and(|known| !known.precedes(stack)) {
+            self.read_stack(stack.cookie, stack.role, stack.into());
+        } else if let Some(group) = self.waiting.note(stack).and_then(|key| self.groups.get_mut(&key)) {
+            group.tallies_mut().opened(stack.site);
+            group.tallies_mut().closed(stack.site);
+        }
+    }
+
+    fn read_stack(&mut self, cookie: Cookie, role: Role, new: Use) {
+        let Some(connection) = self.connections.get_mut(&cookie) else {
+            return;
+        };
+        let Some((before, site)) = connection.read_stack(role, new) else {
+            return;
+        };
+        if connection.counted_at.is_some()
+            && let Some(group) = connection.group_key().and_then(|key| self.groups.get_mut(&key))
+        {
+            if let Some(site) = before {
+                group.tallies_mut().withdrawn(site);
+            }
+            group.tallies_mut().opened(site);
+        }
+    }
+
     /// What is known of opening threads.
     fn threads(&mut self, threads: &Threads) {
         for connection in self.connections.values_mut() {
@@ -351,10 +403,14 @@ impl Ledger {
         if let Some(connection) = self.connections.get_mut(&cookie) {
             let at = connection.opened_at.unwrap_or(connection.changed_at);
             connection.counted_at = Some(at);
+            let who = connection.who;
             if let Some(group) = connection.group_key().and_then(|key| self.groups.get_mut(&key)) {
-                group.opened(at);
+                group.opened(at, who);
                 if let Some(opener) = connection.opener {
                     group.opened_by(opener.tid, at);
+                }
+                if let Some(opening) = connection.opening {
+                    group.tallies_mut().opened(opening.site);
                 }
             }
         }
@@ -403,21 +459,30 @@ impl Ledger {
                 let opener = connection.opener.map(|opener| opener.process);
                 let handed = opener.is_some() && connection.process() != opener;
                 connection.handed_at = handed.then_some(snapshot.ended);
-                moved.push((*cookie, connection.counted_at, before, after));
+                let counted = connection
+                    .counted_at
+                    .map(|at| (at, connection.who, connection.opening.map(|opening| opening.site)));
+                moved.push((*cookie, counted, before, after));
             }
         }
-        for (cookie, counted_at, before, after) in moved {
+        for (cookie, counted, before, after) in moved {
             if let Some(group) = before.and_then(|key| self.groups.get_mut(&key)) {
                 group.remove(cookie);
-                if let Some(at) = counted_at {
+                if let Some((at, _, site)) = counted {
                     group.handed_over(at);
+                    if let Some(site) = site {
+                        group.tallies_mut().withdrawn(site);
+                    }
                 }
             }
             if let Some(key) = after {
                 let group = self.groups.entry(key).or_default();
                 group.add(cookie);
-                if let Some(at) = counted_at {
-                    group.opened(at);
+                if let Some((at, who, site)) = counted {
+                    group.opened(at, who);
+                    if let Some(site) = site {
+                        group.tallies_mut().opened(site);
+                    }
                 }
             }
         }
@@ -431,7 +496,14 @@ impl Ledger {
         if let Some(key) = connection.group_key() {
             self.groups.entry(key).or_default().add(connection.cookie);
         }
-        self.connections.insert(connection.cookie, connection);
+        let cookie = connection.cookie;
+        self.connections.insert(cookie, connection);
+        let (opening, last_use) = self.waiting.take(cookie);
+        for (role, known) in [(Role::Opened, opening), (Role::Used, last_use)] {
+            if let Some(known) = known {
+                self.read_stack(cookie, role, known);
+            }
+        }
     }
 
     /// Takes a connection out, and counts and tells its end.
@@ -447,6 +519,15 @@ impl Ledger {
             if established {
                 group.closed(at);
             }
+            if let (Some(_), Some(opening)) = (connection.counted_at, connection.opening) {
+                group.tallies_mut().closed(opening.site);
+            }
+        }
+        if connection.counted_at.is_some()
+            && connection.opening.is_none()
+            && let Some(key) = connection.group_key()
+        {
+            self.waiting.departed(cookie, key, at);
         }
         if established {
             self.totals.closed += 1;

@@ -37,6 +37,25 @@ pub fn human(nanos: Nanos) -> String {
     printer.duration_to_string(&rounded)
 }
 
+/// The same duration in the largest unit that says it exactly: `90s`, `1500ms`, `2h`.
+#[must_use]
+pub fn exact(nanos: Nanos) -> String {
+    let units = [
+        (3_600_000_000_000, "h"),
+        (60_000_000_000, "m"),
+        (1_000_000_000, "s"),
+        (1_000_000, "ms"),
+        (1000, "us"),
+    ];
+    units
+        .iter()
+        .find(|(unit, _)| nanos > 0 && nanos.is_multiple_of(*unit))
+        .map_or_else(
+            || format!("{nanos}ns"),
+            |(unit, name)| format!("{}{name}", nanos / unit),
+        )
+}
+
 /// Parses `300ms`, `10s`, `5m`, `1h`.
 ///
 /// # Errors
@@ -63,6 +82,26 @@ mod tests {
         ];
         for (millis, text) in cases {
             assert_eq!(human(millis * 1_000_000), text);
+        }
+    }
+
+    #[test]
+    fn an_exact_duration_is_the_same_when_it_is_read() {
+        for nanos in [
+            1,
+            1_000,
+            1_500_000_000,
+            30_000_000_000,
+            5_400_000_000_000,
+            86_400_000_000_000,
+            123_456_789,
+        ] {
+            assert_eq!(
+                parse(&exact(nanos)),
+                Ok(Duration::from_nanos(nanos)),
+                "{}",
+                exact(nanos)
+            );
         }
     }
 

@@ -11,6 +11,7 @@ use crate::{
     output::redact,
     owner::Process,
     probes::Cost,
+    server::wire::Purpose,
     verdict::{
         Confidence, Finding,
         track::{Resolution, Status},
@@ -144,11 +145,25 @@ struct SocketJson {
     passed_over: Option<u64>,
     bytes_sent: Option<u64>,
     bytes_received: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    db: Option<SaidJson>,
     opener: Option<u32>,
     netns: u32,
     holders: Vec<HolderJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     closed_by: Option<&'static str>,
+}
+
+/// What the client said of itself, in OpenTelemetry's words where it has some.
+#[derive(Debug, Serialize)]
+struct SaidJson {
+    namespace: Option<String>,
+    user: Option<String>,
+    application: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    purpose: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -432,6 +447,13 @@ fn socket_json(at: Nanos, connection: &Connection, passed_over: Option<u64>) -> 
         passed_over,
         bytes_sent: connection.traffic.bytes_sent,
         bytes_received: connection.traffic.bytes_received,
+        db: connection.identity.as_ref().map(|said| SaidJson {
+            namespace: said.database.clone(),
+            user: said.user.clone(),
+            application: said.application.clone(),
+            purpose: said.purpose.map(Purpose::name),
+            channel: said.channel.clone(),
+        }),
         opener: connection.opener.map(|opener| opener.process.pid),
         netns: connection.netns,
         holders: connection

@@ -118,14 +118,7 @@ fn leak() -> (Finding, Nanos) {
     }
     let now = 160 * SECOND;
     apply(&look(6, now));
-    let findings = judge(
-        &ledger,
-        now,
-        &Policy {
-            idle: 30 * SECOND,
-            single_look: false,
-        },
-    );
+    let findings = judge(&ledger, now, &Policy::default());
     (findings.into_iter().next().expect("a finding"), now)
 }
 
@@ -139,8 +132,8 @@ fn glance() -> (Finding, Nanos) {
         &ledger,
         now,
         &Policy {
-            idle: 30 * SECOND,
             single_look: true,
+            ..Policy::default()
         },
     );
     (findings.into_iter().next().expect("a finding"), now)

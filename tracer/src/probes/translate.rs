@@ -8,8 +8,9 @@ use std::{
 };
 
 use connleak_ebpf::{
-    self as abi, Connect as ConnectRecord, Flow, KIND_CONNECT, KIND_DESTROY, KIND_STATE, KIND_UNIX,
-    ROW_LISTENER, ROW_TCP, ROW_UNIX, Record as _, Row, SEND_SHUTDOWN, Transition, UnixRow, tcp,
+    self as abi, Connect as ConnectRecord, Flow, Hello as HelloRecord, KIND_CONNECT, KIND_DESTROY,
+    KIND_HELLO, KIND_STATE, KIND_UNIX, ROW_LISTENER, ROW_TCP, ROW_UNIX, Record as _, Row, SEND_SHUTDOWN,
+    Transition, UnixRow, tcp,
 };
 
 use super::{
@@ -19,10 +20,11 @@ use super::{
 };
 use crate::{
     event::{
-        Change, Connect, Cookie, Event, Holder, Nanos, Observation, Place, Server, State, Traffic, canonical,
+        Change, Connect, Cookie, Event, Hello, Holder, Nanos, Observation, Place, Server, State, Traffic,
+        canonical,
     },
     owner::{ProcessId, start_ticks},
-    server::Databases,
+    server::{Databases, wire},
 };
 
 /// Both directions shut, as `sk_shutdown` has it.
@@ -88,6 +90,11 @@ impl Translator {
                     take(Event::Change(opened));
                 }
             }
+            KIND_HELLO => {
+                if let Some(hello) = HelloRecord::read_from(bytes).and_then(|record| self.hello(&record)) {
+                    take(Event::Hello(hello));
+                }
+            }
             _ => {}
         }
     }
@@ -135,6 +142,21 @@ impl Translator {
             bytes_sent: transition.bytes_sent,
             bytes_received: transition.bytes_received,
         }
+    }
+
+    /// What a client says of itself. The bytes end here: only names go on.
+    fn hello(&mut self, record: &HelloRecord) -> Option<Hello> {
+        let server = if record.path_len > 0 {
+            self.server(Place::Unix(socket_name(&record.path, record.path_len)))
+        } else {
+            self.tcp_server(&record.flow)
+        }?;
+        let sent = &record.data[..usize::from(record.length).min(record.data.len())];
+        Some(Hello {
+            at: record.at,
+            cookie: Cookie(record.cookie),
+            identity: wire::read(server.system, sent)?,
+        })
     }
 
     /// A unix socket that carries data for the first time. Before the first walk is over, that may be one
@@ -443,8 +465,11 @@ fn comm(bytes: &[u8; 16]) -> String {
 
 /// The server's name; an abstract one, which begins with NUL, is written with `@` as `ss` does.
 fn unix_name(row: &UnixRow) -> String {
-    let used = usize::from(row.path_len).min(row.path.len());
-    let name = &row.path[..used];
+    socket_name(&row.path, row.path_len)
+}
+
+fn socket_name(path: &[u8], length: u16) -> String {
+    let name = &path[..usize::from(length).min(path.len())];
     if let Some((0, rest)) = name.split_first() {
         format!("@{}", String::from_utf8_lossy(rest))
     } else {

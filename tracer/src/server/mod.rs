@@ -8,7 +8,8 @@
 //! - [`system`] names the systems.
 //! - [`ports`] and [`unix_path`] are the defaults, each entry with its source.
 //! - [`rules`] parses what the user may add: `--port`, `--server`.
-//! - [`filter`] puts them together. Everything here is pure.
+//! - [`filter`] puts them together.
+//! - [`wire`] reads what clients say of themselves. Everything here is pure.
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +20,7 @@ pub mod ports;
 pub mod rules;
 pub mod system;
 pub mod unix_path;
+pub mod wire;
 
 pub use filter::{Databases, Flags};
 pub use rules::{PortRule, ServerRule};

@@ -50,6 +50,9 @@ pub enum Confidence {
 }
 
 impl Confidence {
+    /// Every confidence, weakest first.
+    pub const ALL: [Self; 3] = [Self::Suspect, Self::Likely, Self::Certain];
+
     /// Word for the log.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -17,33 +17,14 @@
 
 use super::{Confidence, Kind, Policy, finding::Claim, view::View};
 use crate::{
-    event::{Nanos, SECOND, State},
+    event::{Nanos, State},
     ledger::Connection,
 };
 
-/// Fewer than this many say nothing at one look.
-const FEW: usize = 3;
-/// This many in a row, the latest of them recent, are no chance: a random order of five is in order once in 120.
-const SOME: usize = 5;
-/// This many are no pool that was rotated: common pools default to ten or fewer
-/// (`HikariCP` 10, `SQLAlchemy` 5 + 10, pgx 4 or the number of cores).
-const MANY: usize = 16;
-/// Moments closer than this belong to one burst. Ticks are 10 ms at the coarsest.
-const MOMENT: Nanos = SECOND / 50;
-/// A leak is spread out at least this much.
-const SPREAD: Nanos = SECOND / 2;
-/// Sends on one socket up to which it counts as used once: handshake, TLS, login, settings, a transaction.
-const USED_ONCE: u32 = 32;
-/// "Recent": the last use is not much further back than the sockets lie apart, or within this time.
-const RECENT: Nanos = 30 * SECOND;
-
-/// A watch can wait, and looks again meanwhile: a pool in use gives itself away by using one of them.
-/// (`scan` does the same, for as long as somebody may be kept waiting.)
-const PATIENCE: Nanos = 3 * SECOND;
-
 pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
+    let rules = &policy.rules;
     let attached_at = view.ledger.attached_at()?;
-    if !policy.single_look && view.now.saturating_sub(attached_at) < PATIENCE.min(policy.soon()) {
+    if !policy.single_look && view.now.saturating_sub(attached_at) < rules.patience.min(policy.soon()) {
         return None;
     }
     let before = |connection: &&Connection| connection.opened_at.is_none();
@@ -56,7 +37,7 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         .collect();
     sockets.sort_by_key(|socket| (socket.last_activity(), socket.cookie));
     let count = sockets.len();
-    if count < FEW {
+    if count < rules.few {
         return None;
     }
     let moments: Vec<Nanos> = sockets
@@ -66,12 +47,13 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let spread = moments.last()? - moments.first()?;
     let distinct = 1 + moments
         .windows(2)
-        .filter(|pair| pair[1] - pair[0] > MOMENT)
+        .filter(|pair| pair[1] - pair[0] > rules.moment)
         .count();
-    let staggered = spread >= SPREAD && distinct >= FEW && distinct * 5 >= count * 3;
+    let staggered =
+        spread >= rules.spread && distinct >= rules.few && distinct * 100 >= count * rules.staggered;
     let order = in_order(&sockets, |socket| Some(u64::from(socket.holders.first()?.fd)))
         .max(in_order(&sockets, |socket| socket.inode));
-    if !staggered || order < 0.9 {
+    if !staggered || order < rules.ordered {
         return None;
     }
 
@@ -84,9 +66,9 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     sends.sort_unstable();
     let used_once = sends
         .get(sends.len() / 2)
-        .is_none_or(|&median| median <= USED_ONCE);
+        .is_none_or(|&median| u64::from(median) <= rules.used_once);
     let since_last = view.now.saturating_sub(*moments.last()?);
-    let recent = since_last <= RECENT.max(spread);
+    let recent = since_last <= rules.recent.max(spread);
 
     let mut but = vec!["they were opened before connleak looked".to_owned()];
     if used_again {
@@ -102,13 +84,13 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     if waiting > 0 {
         but.push(format!("{waiting} of them may wait for an answer"));
     }
-    let enough = count >= MANY || recent && count >= SOME;
+    let enough = count >= rules.many || recent && count >= rules.some;
     if !enough {
         but.push("they are few".to_owned());
     }
     // What is used once has sent about as much each time; what was lent out before has not.
     let differ = match sends.as_slice() {
-        [least, .., most] => most.saturating_mul(2) >= least.saturating_mul(3),
+        [least, .., most] => u64::from(*most) * 100 >= u64::from(*least) * rules.differ,
         _ => false,
     };
     let kind = if policy.single_look || !differ || view.group.opens_after(attached_at) > 0 {
@@ -135,19 +117,15 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     })
 }
 
-/// Share of pairs (neighbours up to four apart) whose order of opening agrees with the order of last use.
-fn in_order(sockets: &[&Connection], number: impl Fn(&Connection) -> Option<u64>) -> f64 {
+/// Percent of pairs (neighbours up to four apart) whose order of opening agrees with the order of last use.
+fn in_order(sockets: &[&Connection], number: impl Fn(&Connection) -> Option<u64>) -> u64 {
     let numbers: Vec<u64> = sockets.iter().filter_map(|socket| number(socket)).collect();
-    let (mut agree, mut pairs) = (0u32, 0u32);
+    let (mut agree, mut pairs) = (0u64, 0u64);
     for (index, first) in numbers.iter().enumerate() {
         for second in numbers.iter().skip(index + 1).take(4) {
             pairs += 1;
-            agree += u32::from(first < second);
+            agree += u64::from(first < second);
         }
     }
-    if pairs == 0 {
-        0.0
-    } else {
-        f64::from(agree) / f64::from(pairs)
-    }
+    (agree * 100).checked_div(pairs).unwrap_or(0)
 }

@@ -15,9 +15,6 @@ use crate::{
     ledger::Connection,
 };
 
-/// As many as make a habit: see the leak rule.
-const HABIT: usize = 3;
-
 pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let sockets: Vec<&Connection> = view
         .connections
@@ -32,12 +29,12 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         .filter(|other| other.server == first.server && unused(other, view.now, policy.idle))
         .count();
     let mut but = Vec::new();
-    if alike < HABIT {
+    if alike < policy.rules.inherited {
         but.push("they are few: this process may have been started to use them".to_owned());
     }
     Some(Claim {
         kind: Kind::Inherited,
-        confidence: if alike < HABIT || view.ledger.unsettled() {
+        confidence: if alike < policy.rules.inherited || view.ledger.unsettled() {
             Confidence::Suspect
         } else {
             Confidence::Likely

@@ -17,7 +17,7 @@
 //!   as far as times or counts tell. Without such sockets in the chain there must be a claim still, or it is
 //!   no more than `suspect`.
 //!
-//! Certain is what has been silent for [`SURE`] times `--idle`, too: until then an application whose own
+//! Certain is what has been silent for [`Rules::sure`] times `--idle`, too: until then an application whose own
 //! rhythm is a few times slower than `--idle` looks the same.
 //!
 //! Claimed are the sockets of the habit: those in the open count when they were opened while one of the
@@ -37,30 +37,8 @@
 //! other way round, a leak of which each live thread has at most one socket is no more than `suspect`, until
 //! some thread has two. All stop; a leak does not.
 
-use super::{
-    Confidence, Kind, Policy,
-    finding::Claim,
-    view::{GRACE, View},
-};
-use crate::{
-    event::{Nanos, SECOND},
-    ledger::Connection,
-};
-
-/// Links that make a claim. Two can be chance (a request for each of two pools); three in a row, each with
-/// its predecessors idle, is the least that shows a habit.
-const LINKS: usize = 3;
-
-/// Separate openings that make a habit even when they stop soon. An application may well open a few single
-/// connections as it starts: for a lock, a listener, a monitor, a migration.
-const SEPARATE: usize = 5;
-
-/// `--idle` separates think times from silence by a choice; applications differ by a few times. What has been
-/// silent for this many times as long has no rhythm that anybody would wait for.
-const SURE: u64 = 5;
-
-/// Sockets from before attach that fell silent this near each other did so together: one burst of a pool.
-const TOGETHER: Nanos = SECOND / 50;
+use super::{Confidence, Kind, Policy, Rules, finding::Claim, view::View};
+use crate::{event::Nanos, ledger::Connection};
 
 pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let all: Vec<&Connection> = view
@@ -69,7 +47,7 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         // Those have a verdict of their own.
         .filter(|connection| connection.never_sent() != Some(true))
         .collect();
-    if all.len() < LINKS {
+    if all.len() < policy.rules.links {
         return None;
     }
     let free: Vec<&Connection> = all
@@ -116,23 +94,24 @@ fn doubt(claim: Claim<'_>, why: String) -> Claim<'_> {
 }
 
 fn judge<'a>(view: &View<'a>, policy: &Policy, candidates: &[&'a Connection]) -> Option<Claim<'a>> {
-    let links = chain(candidates);
+    let rules = &policy.rules;
+    let links = chain(candidates, rules.grace);
     let began = links.first()?.opened_at?;
     let before = began.saturating_sub(1);
     let (opened, closed) = (view.group.opens_after(before), view.group.closes_after(before));
     let went_on = went_on(view, began, policy.idle);
-    let habit = episodes(&links, policy.idle) >= LINKS
-        || separate(candidates) >= SEPARATE
-        || went_on && links.len() >= SEPARATE;
-    if !habit && !went_on || !rises(view, &links) {
+    let habit = episodes(&links, policy.idle) >= rules.links
+        || separate(candidates, rules.grace) >= rules.separate
+        || went_on && links.len() >= rules.separate;
+    if !habit && !went_on || !rises(view, &links, rules) {
         return None;
     }
-    let mut sockets = members(candidates, &links);
+    let mut sockets = members(candidates, &links, rules);
     sockets.sort_by_key(|socket| socket.last_activity());
     let mut but = Vec::new();
     let mut confidence = Confidence::Certain;
     let longest = links.iter().filter_map(|link| view.silent(link)).max()?;
-    if longest < policy.idle.saturating_mul(SURE) {
+    if longest < policy.idle.saturating_mul(rules.sure) {
         confidence = Confidence::Likely;
         but.push("the first may be used again yet: none has been silent for long".to_owned());
     }
@@ -153,7 +132,7 @@ fn judge<'a>(view: &View<'a>, policy: &Policy, candidates: &[&'a Connection]) ->
         sockets,
         but,
     };
-    let why = match silence_rises(view, &links) {
+    let why = match silence_rises(view, &links, rules) {
         None => "this has been going on for too short a time to tell whether more and more are silent",
         Some(false) => "more are open, but not more are silent: a pool under rising load does that",
         Some(true) if !habit => "they are few: an application that starts opens some single connections",
@@ -163,7 +142,7 @@ fn judge<'a>(view: &View<'a>, policy: &Policy, candidates: &[&'a Connection]) ->
 }
 
 /// The longest run of sockets, opened in view, of which each began after the one before was last used.
-fn chain<'a>(sockets: &[&'a Connection]) -> Vec<&'a Connection> {
+fn chain<'a>(sockets: &[&'a Connection], grace: Nanos) -> Vec<&'a Connection> {
     let mut seen: Vec<(Nanos, Nanos, &Connection)> = sockets
         .iter()
         .filter_map(|socket| Some((socket.opened_at?, socket.last_activity()?, *socket)))
@@ -175,14 +154,18 @@ fn chain<'a>(sockets: &[&'a Connection]) -> Vec<&'a Connection> {
     for (opened, last, socket) in seen {
         if links.is_empty() || opened > free_from {
             links.push(socket);
-            free_from = last.saturating_add(GRACE);
+            free_from = last.saturating_add(grace);
         }
     }
     links
 }
 
 /// The candidates that belong to the habit.
-fn members<'a>(candidates: &[&'a Connection], links: &[&'a Connection]) -> Vec<&'a Connection> {
+fn members<'a>(
+    candidates: &[&'a Connection],
+    links: &[&'a Connection],
+    rules: &Rules,
+) -> Vec<&'a Connection> {
     let first_silence = candidates
         .iter()
         .filter_map(|socket| socket.last_activity())
@@ -197,12 +180,12 @@ fn members<'a>(candidates: &[&'a Connection], links: &[&'a Connection]) -> Vec<&
         .collect();
     moments.sort_unstable();
     let together = |at: Nanos| {
-        let from = moments.partition_point(|&moment| moment < at.saturating_sub(TOGETHER));
-        let until = moments.partition_point(|&moment| moment <= at.saturating_add(TOGETHER));
-        until - from > LINKS
+        let from = moments.partition_point(|&moment| moment < at.saturating_sub(rules.together));
+        let until = moments.partition_point(|&moment| moment <= at.saturating_add(rules.together));
+        until - from > rules.links
     };
     let belongs = |socket: &&&Connection| {
-        let passes = socket.opened_at > first_silence.map(|silence| silence.saturating_add(GRACE));
+        let passes = socket.opened_at > first_silence.map(|silence| silence.saturating_add(rules.grace));
         match socket.opened_at {
             Some(_) => passes || Some(socket.cookie) == first_link,
             None => as_links.contains(&socket.traffic.sends) && !socket.last_activity().is_some_and(together),
@@ -214,8 +197,8 @@ fn members<'a>(candidates: &[&'a Connection], links: &[&'a Connection]) -> Vec<&
 /// Whether the fewest connections that were open at once rose from each of the newest links to the next.
 ///
 /// From the middle of the time between two links on: a pool that fills up has done so by then.
-fn rises(view: &View, links: &[&Connection]) -> bool {
-    let Some(newest) = links.len().checked_sub(LINKS) else {
+fn rises(view: &View, links: &[&Connection], rules: &Rules) -> bool {
+    let Some(newest) = links.len().checked_sub(rules.links) else {
         return false;
     };
     let mut moments: Vec<Nanos> = links[newest..].iter().filter_map(|link| link.opened_at).collect();
@@ -231,15 +214,15 @@ fn rises(view: &View, links: &[&Connection]) -> bool {
 ///
 /// Snapshots come a second apart or less, and other sockets come and go: so the links are taken a second
 /// apart at least, then two, four and so on, as far as they reach. `None` when they do not reach anywhere.
-fn silence_rises(view: &View, links: &[&Connection]) -> Option<bool> {
+fn silence_rises(view: &View, links: &[&Connection], rules: &Rules) -> Option<bool> {
     let opened: Vec<Nanos> = links.iter().filter_map(|link| link.opened_at).collect();
     let span = view.now.saturating_sub(*opened.first()?);
-    std::iter::successors(Some(SECOND), |step| step.checked_mul(2))
+    std::iter::successors(Some(rules.compare), |step| step.checked_mul(2))
         .take_while(|step| step.saturating_mul(2) <= span)
         .map_while(|step| {
             let mut moments = vec![view.now];
             for &at in opened.iter().rev() {
-                if moments.len() <= LINKS
+                if moments.len() <= rules.links
                     && moments
                         .last()
                         .is_some_and(|&next| next.saturating_sub(at) >= step)
@@ -253,7 +236,7 @@ fn silence_rises(view: &View, links: &[&Connection]) -> Option<bool> {
                 .map(|pair| view.group.silent_trough(pair[0].midpoint(pair[1]), pair[1]))
                 .collect();
             let rise = |pair: &[Option<u64>]| pair[0].is_some() && pair[0] < pair[1];
-            (troughs.len() == LINKS).then(|| troughs.windows(2).all(rise))
+            (troughs.len() == rules.links).then(|| troughs.windows(2).all(rise))
         })
         .reduce(|any, rises| any || rises)
 }
@@ -267,20 +250,20 @@ fn episodes(links: &[&Connection], idle: Nanos) -> usize {
 }
 
 /// How many of these were opened a good while after the one before was used last.
-fn separate(sockets: &[&Connection]) -> usize {
+fn separate(sockets: &[&Connection], grace: Nanos) -> usize {
     let mut spans: Vec<(Nanos, Nanos)> = sockets
         .iter()
         .filter_map(|socket| Some((socket.opened_at?, socket.last_activity()?)))
         .collect();
     spans.sort_unstable();
-    let apart = |pair: &&[(Nanos, Nanos)]| pair[1].0 > pair[0].1.saturating_add(GRACE);
+    let apart = |pair: &&[(Nanos, Nanos)]| pair[1].0 > pair[0].1.saturating_add(grace);
     1 + spans.windows(2).filter(apart).count()
 }
 
 /// Whether sockets that nobody uses any more kept coming up for `--idle` at least, never that long apart.
 fn went_on(view: &View, began: Nanos, idle: Nanos) -> bool {
     let mut moments: Vec<Nanos> = view
-        .silent_for(GRACE)
+        .silent_for(view.grace)
         .filter(|connection| view.passed_over(connection) > 0)
         .filter_map(|connection| connection.opened_at)
         .filter(|&opened| opened >= began)

@@ -9,8 +9,11 @@ mod close_wait;
 mod finding;
 mod glance;
 mod inherited;
+mod knob;
 mod leak;
 mod never_used;
+mod policy;
+mod rules;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -21,44 +24,19 @@ mod unreturned;
 mod view;
 
 pub use finding::{Confidence, Finding, FindingId, Kind};
-use serde::{Deserialize, Serialize};
+pub use knob::{Knob, Unit};
+pub use policy::{Exception, Limits, Policy};
+pub use rules::Rules;
 use view::View;
 
-use crate::{
-    event::{Nanos, SECOND},
-    ledger::Ledger,
-};
-
-/// What the rules are told from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Policy {
-    /// Silence after which a socket counts as idle.
-    pub idle: Nanos,
-    /// There is no history and there will be none: `scan`.
-    pub single_look: bool,
-}
-
-impl Policy {
-    /// Default of `--idle`: longer than nearly every query and think time of an online application, short
-    /// against an incident.
-    pub const IDLE: Nanos = 30 * SECOND;
-    /// Silence that is worth a word even when `--idle` is long: no healthy client waits this long between
-    /// connecting and its first request, or before it notices that the server has closed.
-    pub const SOON: Nanos = 5 * SECOND;
-
-    /// The shorter of `--idle` and [`Policy::SOON`].
-    #[must_use]
-    pub fn soon(&self) -> Nanos {
-        self.idle.min(Self::SOON)
-    }
-}
+use crate::{event::Nanos, ledger::Ledger};
 
 /// Applies every rule to every group; strongest and largest findings first.
 #[must_use]
 pub fn judge(ledger: &Ledger, now: Nanos, policy: &Policy) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (key, group, connections) in ledger.groups() {
-        let view = View::new(group, connections, now, ledger);
+        let view = View::new(group, connections, now, ledger, policy.rules.grace);
         // They explain the same sockets: the surest has the word, of equals the last.
         let idle = [
             undated::claim(&view, policy),

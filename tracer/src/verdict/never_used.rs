@@ -7,11 +7,11 @@
 //! server is to blame.
 
 use super::{Confidence, Kind, Policy, finding::Claim, view::View};
-use crate::{event::SECOND, ledger::Connection};
+use crate::ledger::Connection;
 
 pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let least = if policy.single_look {
-        SECOND.min(policy.idle)
+        policy.rules.mute.min(policy.idle)
     } else {
         policy.soon()
     };

@@ -47,10 +47,7 @@ impl World {
         Self {
             ledger: Ledger::default(),
             now: 10 * MINUTE,
-            policy: Policy {
-                idle: Policy::IDLE,
-                single_look: false,
-            },
+            policy: Policy::default(),
             process: ProcessId {
                 pid: 4121,
                 start_ticks: 100,

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Finding, FindingId};
+use super::{Finding, FindingId, Rules};
 use crate::{
-    event::{Nanos, SECOND, State},
+    event::{Nanos, State},
     ledger::Ledger,
 };
 
@@ -60,9 +60,6 @@ impl Resolution {
     }
 }
 
-/// At least this long between two reports that a finding grows: a log is read by people.
-const REPEAT: Nanos = 10 * SECOND;
-
 struct Told {
     finding: Finding,
     at: Nanos,
@@ -70,12 +67,22 @@ struct Told {
 }
 
 /// See the module's head.
-#[derive(Default)]
 pub struct Tracker {
+    /// See [`Rules::repeat`].
+    repeat: Nanos,
     active: BTreeMap<FindingId, Told>,
 }
 
 impl Tracker {
+    /// Nothing was told yet.
+    #[must_use]
+    pub fn new(rules: &Rules) -> Self {
+        Self {
+            repeat: rules.repeat,
+            active: BTreeMap::new(),
+        }
+    }
+
     /// Compares the claims of this moment with what was told before.
     pub fn step(&mut self, ledger: &Ledger, now: Nanos, findings: Vec<Finding>) -> Vec<News> {
         let mut news = Vec::new();
@@ -85,7 +92,7 @@ impl Tracker {
             .collect();
         self.active.retain(|id, told| {
             if let Some(finding) = current.remove(id) {
-                update(told, finding, now, &mut news);
+                update(told, finding, now, self.repeat, &mut news);
                 return true;
             }
             let Some(resolution) = retracted(&told.finding, ledger) else {
@@ -119,12 +126,12 @@ impl Tracker {
     }
 }
 
-fn update(told: &mut Told, mut finding: Finding, now: Nanos, news: &mut Vec<News>) {
+fn update(told: &mut Told, mut finding: Finding, now: Nanos, repeat: Nanos, news: &mut Vec<News>) {
     let surer = finding.confidence > told.finding.confidence;
     // A claim at a weaker moment does not take back what was seen.
     finding.confidence = finding.confidence.max(told.finding.confidence);
     let more = finding.sockets.len() > told.sockets;
-    if surer || more && now.saturating_sub(told.at) >= REPEAT {
+    if surer || more && now.saturating_sub(told.at) >= repeat {
         let status = if more { Status::Growing } else { Status::Steady };
         news.push(News::Finding(Box::new(finding.clone()), status));
         told.at = now;

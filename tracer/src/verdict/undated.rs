@@ -9,10 +9,6 @@
 use super::{Confidence, Kind, Policy, finding::Claim, view::View};
 use crate::{event::State, ledger::Connection};
 
-/// Fewer than this many are what an idle application keeps: common pools default to no more
-/// (redis-py and ioredis keep one, pgx four).
-const SEVERAL: usize = 5;
-
 pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     if !policy.single_look {
         return None;
@@ -24,7 +20,7 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         .filter(|connection| connection.state == State::Established && !connection.holders.is_empty())
         .filter(|connection| connection.last_known_activity().is_none())
         .collect();
-    (sockets.len() >= SEVERAL).then(|| Claim {
+    (sockets.len() >= policy.rules.undated).then(|| Claim {
         kind: Kind::Leak,
         confidence: Confidence::Suspect,
         because: vec!["that many are open, and may be idle".to_owned()],

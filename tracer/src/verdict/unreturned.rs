@@ -21,18 +21,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{
-    Confidence, Kind, Policy,
-    finding::Claim,
-    view::{GRACE, View},
-};
+use super::{Confidence, Kind, Policy, finding::Claim, view::View};
 use crate::{
     event::{Cookie, Nanos, SECOND},
     ledger::{Connection, Rest},
 };
-
-/// As many as make a habit: see the leak rule.
-const HABIT: usize = 3;
 
 pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let mut silent: Vec<(Nanos, &Connection)> = view
@@ -41,7 +34,8 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         .filter(|connection| !connection.maybe_waiting())
         .filter_map(|connection| Some((connection.last_activity()?, connection)))
         .collect();
-    if silent.len() < HABIT {
+    let habit = policy.rules.missing;
+    if silent.len() < habit {
         return None;
     }
     silent.sort_by_key(|&(since, connection)| (since, connection.cookie));
@@ -54,7 +48,7 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         .collect();
     let missing: Vec<Nanos> = silent
         .iter()
-        .filter(|(since, connection)| is_missing(connection.cookie, *since, &rests))
+        .filter(|(since, connection)| is_missing(connection.cookie, *since, &rests, view.grace))
         .map(|&(since, _)| since)
         .collect();
     let first = *missing.first()?;
@@ -67,9 +61,10 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         .max()
         .unwrap_or(0);
     let bounded = view.group.opens_after(first) <= view.group.closes_after(first);
-    silent
-        .retain(|&(since, _)| since >= first && view.now.saturating_sub(since) >= longest.saturating_mul(2));
-    if missing.len() < HABIT || silent.len() < HABIT || !bounded {
+    silent.retain(|&(since, _)| {
+        since >= first && view.now.saturating_sub(since) >= longest.saturating_mul(policy.rules.rests)
+    });
+    if missing.len() < habit || silent.len() < habit || !bounded {
         return None;
     }
     let at_work = view.connections.len() - silent.len();
@@ -107,15 +102,15 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
 }
 
 /// Whether what others did shows that this one could not be handed out.
-fn is_missing(cookie: Cookie, since: Nanos, rests: &[&Rest]) -> bool {
+fn is_missing(cookie: Cookie, since: Nanos, rests: &[&Rest], grace: Nanos) -> bool {
     // Both were idle when the snapshot looked, and the other one was used after that.
     let passed = || {
         rests
             .iter()
-            .filter(|rest| rest.cookie != cookie && rest.seen > since.saturating_add(GRACE))
+            .filter(|rest| rest.cookie != cookie && rest.seen > since.saturating_add(grace))
     };
-    let no_stack = passed().any(|rest| rest.from.saturating_add(GRACE) < since);
-    let no_queue = passed().any(|rest| rest.from > since.saturating_add(GRACE));
+    let no_stack = passed().any(|rest| rest.from.saturating_add(grace) < since);
+    let no_queue = passed().any(|rest| rest.from > since.saturating_add(grace));
     no_stack && no_queue && {
         let preferred_to_it: BTreeSet<Cookie> = passed().map(|rest| rest.cookie).collect();
         let own = rests.iter().filter(|rest| rest.cookie == cookie);

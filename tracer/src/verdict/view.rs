@@ -3,13 +3,9 @@
 use std::collections::HashMap;
 
 use crate::{
-    event::{Nanos, SECOND, State},
+    event::{Nanos, State},
     ledger::{Connection, Group, Ledger},
 };
-
-/// Slack between "used last" and "another one opened": below it, the two may belong to one request, or to
-/// two threads that could not know of each other. The kernel's own ticks are up to 10 ms coarse.
-pub const GRACE: Nanos = SECOND / 10;
 
 /// One group at one moment.
 pub struct View<'a> {
@@ -21,13 +17,21 @@ pub struct View<'a> {
     pub now: Nanos,
     /// Where all this comes from.
     pub ledger: &'a Ledger,
+    /// See [`Rules::grace`](super::Rules::grace).
+    pub grace: Nanos,
     /// How many of the open connections each thread of the process itself has opened.
     threads: HashMap<u32, usize>,
 }
 
 impl<'a> View<'a> {
     /// What there is to see of a group.
-    pub fn new(group: &'a Group, connections: Vec<&'a Connection>, now: Nanos, ledger: &'a Ledger) -> Self {
+    pub fn new(
+        group: &'a Group,
+        connections: Vec<&'a Connection>,
+        now: Nanos,
+        ledger: &'a Ledger,
+        grace: Nanos,
+    ) -> Self {
         let mut threads: HashMap<u32, usize> = HashMap::new();
         for opener in connections.iter().filter_map(|connection| connection.opener) {
             *threads.entry(opener.tid).or_default() += 1;
@@ -37,6 +41,7 @@ impl<'a> View<'a> {
             connections,
             now,
             ledger,
+            grace,
             threads,
         }
     }
@@ -60,7 +65,7 @@ impl<'a> View<'a> {
     pub fn passed_over(&self, connection: &Connection) -> u64 {
         connection
             .last_activity()
-            .map_or(0, |at| self.group.opens_after(at.saturating_add(GRACE)))
+            .map_or(0, |at| self.group.opens_after(at.saturating_add(self.grace)))
     }
 
     /// Open on both sides, answered, and silent for at least this long.

@@ -2,6 +2,7 @@
 //! random worlds. Times are milliseconds here.
 
 mod books;
+mod code;
 mod life;
 mod loss;
 mod model;

@@ -153,8 +153,8 @@ proptest! {
         idle in moment(),
         single_look in any::<bool>(),
     ) {
-        let (mut ledger, mut tracker) = (Ledger::default(), Tracker::default());
-        let policy = Policy { idle, single_look };
+        let (mut ledger, mut tracker) = (Ledger::default(), Tracker::new(&Rules::default()));
+        let policy = Policy { idle, single_look, ..Policy::default() };
         for event in &events {
             ledger.apply(event, |_| {});
             let findings = judge(&ledger, now, &policy);

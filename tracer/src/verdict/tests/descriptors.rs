@@ -75,5 +75,5 @@ fn a_short_idle_time_makes_both_rules_faster() {
             .iter()
             .all(|(_, confidence)| *confidence == Confidence::Certain)
     );
-    assert_eq!(Policy::SOON, 5 * SECOND);
+    assert_eq!(Rules::default().soon, 5 * SECOND);
 }

@@ -10,7 +10,7 @@ mod track;
 mod unreturned;
 
 use super::{
-    Confidence, Kind, Policy,
+    Confidence, Kind, Policy, Rules,
     testing::{MINUTE, MS, World},
     track::{News, Resolution, Status, Tracker},
 };

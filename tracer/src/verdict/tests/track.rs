@@ -37,7 +37,7 @@ fn words(news: &[News]) -> Vec<&'static str> {
 
 #[test]
 fn a_leak_is_new_then_grows_then_is_closed_under_one_id() {
-    let (mut world, mut tracker) = (World::watched(), Tracker::default());
+    let (mut world, mut tracker) = (World::watched(), Tracker::new(&Rules::default()));
     let (mut news, leaked) = leak(&mut world, &mut tracker, 65 * SECOND);
     for connection in leaked {
         world.close(connection);
@@ -61,7 +61,7 @@ fn a_leak_is_new_then_grows_then_is_closed_under_one_id() {
 
 #[test]
 fn a_leak_that_stops_growing_stays_and_is_told_once() {
-    let (mut world, mut tracker) = (World::watched(), Tracker::default());
+    let (mut world, mut tracker) = (World::watched(), Tracker::new(&Rules::default()));
     leak(&mut world, &mut tracker, MINUTE);
     // Those that were opened last become idle, too, and all of them for long; after that there is nothing to tell.
     follow(&mut world, &mut tracker, 4 * MINUTE, |_| {});
@@ -72,7 +72,7 @@ fn a_leak_that_stops_growing_stays_and_is_told_once() {
 
 #[test]
 fn sockets_that_are_used_again_are_taken_back() {
-    let (mut world, mut tracker) = (World::watched(), Tracker::default());
+    let (mut world, mut tracker) = (World::watched(), Tracker::new(&Rules::default()));
     let (_, leaked) = leak(&mut world, &mut tracker, MINUTE);
     let news = follow(&mut world, &mut tracker, 5 * SECOND, |world| {
         for &connection in &leaked {
@@ -84,7 +84,7 @@ fn sockets_that_are_used_again_are_taken_back() {
 
 #[test]
 fn closing_most_of_them_is_a_close_though_one_is_used() {
-    let (mut world, mut tracker) = (World::watched(), Tracker::default());
+    let (mut world, mut tracker) = (World::watched(), Tracker::new(&Rules::default()));
     let (_, leaked) = leak(&mut world, &mut tracker, MINUTE);
     world.query(leaked[0]);
     for &connection in &leaked[1..] {
@@ -96,7 +96,7 @@ fn closing_most_of_them_is_a_close_though_one_is_used() {
 
 #[test]
 fn a_finding_does_not_flap_while_its_sockets_stay() {
-    let (mut world, mut tracker) = (World::watched(), Tracker::default());
+    let (mut world, mut tracker) = (World::watched(), Tracker::new(&Rules::default()));
     leak(&mut world, &mut tracker, 4 * MINUTE);
     // A healthy part of the same application opens and closes all the time; events are lost now and then.
     let mut short = Vec::new();
