@@ -8,17 +8,19 @@
 
 pub mod classic;
 mod offsets;
+mod python;
 mod record;
 mod stack;
 
 pub use offsets::{ABSENT, Offsets};
+pub use python::{PYTHON_ENTRY, PYTHON_FRAME_BYTES, PYTHON_FRAMES, PYTHON_SHIM, PythonFrame, PythonLayout};
 pub use record::{
     Activity, Connect, Flow, HELLO_LEN, HELLO_WITHIN, Hello, KIND_CONNECT, KIND_DESTROY, KIND_HELLO,
     KIND_STATE, KIND_UNIX, ROW_LISTENER, ROW_TCP, ROW_UNIX, Record, Row, Transition, UNIX_PATH_LEN, UnixRow,
 };
 pub use stack::{
-    PIECE, PYTHON_FRAMES, PythonFrame, STACK_BYTES_MAX, STACK_CUT, STACK_KNOWN, STACK_NO_USER, STACK_OPENED,
-    STACK_PYTHON_CUT, STACK_REFUSED, STACK_USED, StackHead,
+    PIECE, STACK_BYTES_MAX, STACK_CUT, STACK_KNOWN, STACK_NO_USER, STACK_OPENED, STACK_PYTHON_CUT,
+    STACK_REFUSED, STACK_USED, StackHead,
 };
 
 /// `AF_UNIX` of `include/linux/socket.h`.

@@ -129,4 +129,8 @@ offsets! {
     regs_sp,
     /// `pt_regs.bp`
     regs_fp,
+    /// `task_struct.real_parent`
+    task_real_parent,
+    /// `task_struct.thread.fsbase` (x86-64): the thread's pointer, which is its `pthread_self()`
+    task_fsbase,
 }

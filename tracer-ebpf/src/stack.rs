@@ -22,8 +22,6 @@ pub const STACK_REFUSED: u32 = 1 << 4;
 
 /// Most bytes that are copied of a stack.
 pub const STACK_BYTES_MAX: u32 = 64 * 1024;
-/// Most frames of Python that are handed up. Deeper stacks are cut at the outer end.
-pub const PYTHON_FRAMES: usize = 64;
 /// The size of a page, or a divisor of it: what one read of user memory never goes beyond, since the next page may
 /// not be there.
 pub const PIECE: u32 = 4096;
@@ -62,19 +60,6 @@ pub struct StackHead {
     pub stack_bytes: u32,
 }
 
-/// A frame of CPython's, innermost first.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PythonFrame {
-    /// Address of the `PyCodeObject`.
-    pub code: u64,
-    /// Address of the instruction, or its index, as the version keeps it.
-    pub instruction: u64,
-}
-
 const _: () = assert!(size_of::<StackHead>() == 88 && align_of::<StackHead>() == 8);
-const _: () = assert!(size_of::<PythonFrame>() == 16 && align_of::<PythonFrame>() == 8);
-// SAFETY: `#[repr(C)]`, integers only, and the sizes above are the sums of the members' sizes.
+// SAFETY: `#[repr(C)]`, integers only, and the size above is the sum of the members' sizes.
 unsafe impl Record for StackHead {}
-// SAFETY: likewise.
-unsafe impl Record for PythonFrame {}

@@ -15,11 +15,11 @@ use aya_ebpf::{
 };
 use connleak_ebpf::{
     Counter, PIECE, PYTHON_FRAMES, PythonFrame, STACK_BYTES_MAX, STACK_CUT, STACK_KNOWN, STACK_NO_USER,
-    STACK_OPENED, STACK_REFUSED, STACK_USED, StackHead,
+    STACK_OPENED, STACK_PYTHON_CUT, STACK_REFUSED, STACK_USED, StackHead,
 };
 
 use super::{
-    Skip,
+    Skip, python,
     read::{load, member, offset},
     send::{AVAILABLE_DATA, FORCE_WAKEUP, NO_WAKEUP, count},
 };
@@ -224,6 +224,33 @@ fn changed(scratch: &mut Scratch, last: &mut Use, cookie: u64, caller: &Caller, 
     last.lost = u32::from(!sent);
 }
 
+/// Bit of what [`connleak_python_walk`] returns: there are more frames.
+const WALK_CUT: u32 = 1 << 31;
+
+/// Writes the current thread's Python frames to the beginning of this processor's body; gives their number.
+///
+/// A function of its own in the eyes of the verifier, too (a global one, since 5.6): which looks at it once, and not
+/// anew for each state in which it is called. Old kernels look into it even where nobody calls it, so it asks first
+/// whether stacks can be had at all.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn connleak_python_walk() -> u32 {
+    let Some(scratch) = scratch() else { return 0 };
+    // SAFETY: the body begins with room for the frames, and is aligned as they are.
+    let walk = python::walk(unsafe { &mut *scratch.body.as_mut_ptr().cast() });
+    walk.count | if walk.cut { WALK_CUT } else { 0 }
+}
+
+/// What tells one use in Python from another. A function of its own for the same reason.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn connleak_python_fingerprint() -> u64 {
+    if stack_bytes() == 0 {
+        return 0;
+    }
+    python::fingerprint()
+}
+
 /// The current process's start, as events have it.
 #[inline(always)]
 fn process_start() -> Result<u64, Skip> {
@@ -346,13 +373,20 @@ impl Scratch {
         if !caller.user {
             return self.send(0);
         }
+        let walked = connleak_python_walk();
+        let frames = bounded(walked & !WALK_CUT, PYTHON_FRAMES as u32);
+        self.head.python_frames = frames;
+        if walked & WALK_CUT != 0 {
+            self.head.flags |= STACK_PYTHON_CUT;
+        }
+        let behind = frames * size_of::<PythonFrame>() as u32;
         let limit = stack_bytes();
         let mut copied = 0u32;
         // A page each, of which the first and the last may be parts.
         for _ in 0..=STACK_BYTES_MAX / PIECE {
             let address = caller.sp.wrapping_add(u64::from(copied));
             let piece = (PIECE - (address as u32 & (PIECE - 1))).min(limit.saturating_sub(copied));
-            if piece == 0 || !read_user(&mut self.body, copied, piece, address) {
+            if piece == 0 || !read_user(&mut self.body, behind + copied, piece, address) {
                 break;
             }
             copied += piece;
@@ -361,7 +395,7 @@ impl Scratch {
             self.head.flags |= STACK_CUT;
         }
         self.head.stack_bytes = copied;
-        self.send(copied)
+        self.send(behind + copied)
     }
 
     /// Sends the record with this many bytes behind its head.
@@ -422,6 +456,8 @@ impl Scratch {
             hash = hash.wrapping_mul(MIX) ^ (word & mask);
             index += 1;
         }
+        // Two callers of a library in Python have the same native stack.
+        hash ^= connleak_python_fingerprint();
         // 0 stands for none.
         hash | 1
     }
@@ -430,7 +466,7 @@ impl Scratch {
 /// Copies user memory into a place at an offset; `false` when it is not there.
 #[inline(always)]
 fn read_user(body: &mut [u8; BODY], offset: u32, length: u32, address: u64) -> bool {
-    let offset = bounded(offset, STACK_BYTES_MAX);
+    let offset = bounded(offset, FRAMES as u32 + STACK_BYTES_MAX);
     let length = bounded(length, PIECE);
     // SAFETY: within the body, as bounded just now; the helper checks the address and fails on a bad one.
     unsafe {

@@ -97,6 +97,13 @@ const TABLE: &[Line] = &[
     (|o| &mut o.regs_ip, "pt_regs", "ip", Optional),
     (|o| &mut o.regs_sp, "pt_regs", "sp", Optional),
     (|o| &mut o.regs_fp, "pt_regs", "bp", Optional),
+    (
+        |o| &mut o.task_real_parent,
+        "task_struct",
+        "real_parent",
+        Optional,
+    ),
+    (|o| &mut o.task_fsbase, "task_struct", "thread.fsbase", Optional),
 ];
 
 /// Resolves every member; an absent optional one stays [`ABSENT`].

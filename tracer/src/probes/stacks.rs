@@ -9,8 +9,9 @@ use aya::{
     maps::{HashMap, MapData, RingBuf},
 };
 use connleak_ebpf::{
-    Offsets, PYTHON_FRAMES, PythonFrame as FrameRecord, Record as _, STACK_BYTES_MAX, STACK_CUT, STACK_KNOWN,
-    STACK_NO_USER, STACK_OPENED, STACK_PYTHON_CUT, STACK_REFUSED, STACK_USED, StackHead,
+    Offsets, PYTHON_FRAMES, PythonFrame as FrameRecord, PythonLayout, Record as _, STACK_BYTES_MAX,
+    STACK_CUT, STACK_KNOWN, STACK_NO_USER, STACK_OPENED, STACK_PYTHON_CUT, STACK_REFUSED, STACK_USED,
+    StackHead,
 };
 
 use super::{Backend, offsets};
@@ -117,10 +118,19 @@ pub enum Bare {
     NoUser,
 }
 
+/// A layout as a map has it.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Layout(PythonLayout);
+
+// SAFETY: `#[repr(C)]` integers of 80 bytes in all, as the ABI asserts: no padding, and any bit pattern is valid.
+unsafe impl aya::Pod for Layout {}
+
 /// The reader's end. To be read by one thread.
 pub struct Stacks {
     ring: RingBuf<MapData>,
     known: HashMap<MapData, u64, u8>,
+    pythons: HashMap<MapData, u32, Layout>,
     prompt: HashMap<MapData, u32, u8>,
 }
 
@@ -133,6 +143,7 @@ impl Stacks {
         Ok(Self {
             ring: RingBuf::try_from(super::take(ebpf, "STACKS")?)?,
             known: HashMap::try_from(super::take(ebpf, "KNOWN")?)?,
+            pythons: HashMap::try_from(super::take(ebpf, "PYTHON")?)?,
             prompt: HashMap::try_from(super::take(ebpf, "PROMPT")?)?,
         })
     }
@@ -153,6 +164,15 @@ impl Stacks {
     pub fn forget(&mut self, fingerprint: u64) {
         // Absent is what it is meant to be.
         let _ = self.known.remove(&fingerprint);
+    }
+
+    /// Frames of this process's Python code are walked from now on; `None`: no longer.
+    pub fn python(&mut self, pid: u32, layout: Option<PythonLayout>) {
+        // Without room, frames are read from outside, which the reader of a stack does by itself.
+        let _ = match layout {
+            Some(layout) => self.pythons.insert(pid, Layout(layout), 0),
+            None => self.pythons.remove(&pid),
+        };
     }
 
     /// Stacks of this process are to be told at once from now on, or no longer.
@@ -184,15 +204,12 @@ fn decode<'a>(bytes: &'a [u8], frames: &'a mut Vec<PythonFrame>) -> Option<Arriv
     let count = (head.python_frames as usize).min(PYTHON_FRAMES);
     let (python, rest) = rest.split_at_checked(count * size_of::<FrameRecord>())?;
     let stack = rest.get(..head.stack_bytes as usize)?;
-    frames.extend(
-        python
-            .chunks_exact(size_of::<FrameRecord>())
-            .filter_map(FrameRecord::read_from)
-            .map(|frame| PythonFrame {
-                code: frame.code,
-                instruction: frame.instruction,
-            }),
-    );
+    let (words, _) = python.as_chunks::<8>();
+    let (pairs, _) = words.as_chunks::<2>();
+    frames.extend(pairs.iter().map(|[code, instruction]| PythonFrame {
+        code: u64::from_ne_bytes(*code),
+        instruction: u64::from_ne_bytes(*instruction),
+    }));
     let capture = Capture {
         at: head.at,
         cookie: Cookie(head.cookie),
