@@ -9,6 +9,7 @@
 
 pub mod capture;
 pub mod java;
+pub mod library;
 pub mod managed;
 pub mod mapped;
 pub mod native;
@@ -21,5 +22,6 @@ pub mod sites;
 pub mod worker;
 
 pub use capture::{Capture, PythonFrame, Registers};
+pub use library::Origin;
 pub use site::{Frame, Quality, Role, Runtime, Site, SiteId};
 pub use sites::{Sites, Source};

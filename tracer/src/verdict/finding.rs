@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Policy, view::View};
+use super::{Policy, code::Code, view::View};
 use crate::{
     event::{Cookie, Nanos, SECOND, Server},
     ledger::{Connection, GroupKey},
@@ -125,6 +125,8 @@ pub struct Finding {
     pub because: Vec<String>,
     /// What is not known.
     pub but: Vec<String>,
+    /// Which code.
+    pub code: Code,
 }
 
 impl Finding {
@@ -154,6 +156,7 @@ impl Finding {
                 .iter()
                 .filter(|socket| socket.opened_at.is_none())
                 .count(),
+            code: Code::of(&sockets, view.group),
             sockets,
             open: view.connections.len() as u64,
             opened: view.group.opened_total(),

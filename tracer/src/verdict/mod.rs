@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod close_wait;
+mod code;
 mod finding;
 mod glance;
 mod inherited;
@@ -23,6 +24,7 @@ mod undated;
 mod unreturned;
 mod view;
 
+pub use code::{Code, Share};
 pub use finding::{Confidence, Finding, FindingId, Kind};
 pub use knob::{Knob, Unit};
 pub use policy::{Exception, Limits, Policy};
