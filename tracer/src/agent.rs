@@ -9,7 +9,7 @@ pub use admission::{Admission, ProcessFilter};
 use anyhow::Result;
 
 use crate::{
-    callsite::worker::Worker,
+    callsite::{Sites, worker::Worker},
     case::Case,
     event::{Event, Nanos, Stack},
     journal::{Entry, Writer},
@@ -54,10 +54,14 @@ impl Agent {
         };
         let mut probes = Probes::attach(databases, options)?;
         let worker = probes.take_stacks().map(Worker::start).transpose()?;
+        let mut case = Case::new(policy, max_connections, Owners::default(), stamps);
+        if let Some(worker) = &worker {
+            case.sites = Sites::with_source(Box::new(worker.desk()));
+        }
         Ok(Self {
             probes,
             worker,
-            case: Case::new(policy, max_connections, Owners::default(), stamps),
+            case,
             admission: Admission::new(processes),
             journal: None,
         })

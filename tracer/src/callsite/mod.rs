@@ -14,11 +14,13 @@ pub mod managed;
 pub mod mapped;
 pub mod native;
 pub mod process_memory;
+pub mod processes;
 pub mod python;
-pub mod raw;
-pub mod seen;
+pub mod reader;
 pub mod site;
 pub mod sites;
+pub mod store;
+pub mod uses;
 pub mod worker;
 
 pub use capture::{Capture, PythonFrame, Registers};

@@ -1,9 +1,8 @@
-//! The thread that turns copies of stacks into call sites, beside the agent, which never waits for it.
+//! The threads that turn copies of stacks into call sites, beside the agent, which never waits for the first of them.
 //!
-//! It reads the copies as they come, recognises those that it has seen, has the others unwound, and tells the agent
-//! which site did what. What a site's frames are called it looks up when it is asked. Everything it reads belongs to
-//! other processes, and may be slow or hostile: then this thread is late, copies are lost and counted, and connections
-//! have no call site. Nothing else suffers.
+//! One reads the copies as they come ([`Reader`]), and tells the agent which site did what. The other looks up what a
+//! site's frames are called, when it is asked. Everything they read belongs to other processes, and may be slow or
+//! hostile: then copies are lost and counted, names come later, and connections have no call site. Nothing else suffers.
 
 #![forbid(unsafe_code)]
 
@@ -11,98 +10,71 @@ use std::{
     collections::HashMap,
     os::fd::AsFd as _,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
     },
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use nix::{
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::eventfd::{EfdFlags, EventFd},
-};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Capture, Role, Site, SiteId, raw::Raw, seen::Seen};
-use crate::{
-    event::{Cookie, Stack},
-    owner::ProcessId,
-    probes::stacks::{Arrival, Bare, Stacks},
-};
+use super::{Site, SiteId, Source, native::Symbols, reader::Reader, store::Store};
+use crate::{event::Stack, probes::stacks::Stacks};
 
 /// How often the ring is looked at, in milliseconds: its writers wake nobody, unless much is waiting.
 const TICK_MILLIS: u16 = 50;
-/// Stacks that are handled before questions are answered.
-const BATCH: usize = 1024;
 /// Stacks that wait for the agent: those of a second in which nothing is refused.
 const WAITING: usize = 16_384;
 /// Questions that wait.
 const QUESTIONS: usize = 64;
-/// How long the agent waits for an answer. What takes longer is there when it asks again.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// Sockets whose last user is remembered, and fingerprints that are.
-const REMEMBERED: usize = 65_536;
+/// How long the agent waits for a name: the first one of a large file takes 0.2 s. What takes longer is there when it
+/// asks again. The ring of events holds as long as this.
+const PATIENCE: Duration = Duration::from_millis(700);
 
 /// A question, and where the answer is awaited.
 type Question = (SiteId, SyncSender<Option<Site>>);
 
-/// The agent's end.
+/// The agent's end. The threads end after it, when they next look.
 #[derive(Debug)]
 pub struct Worker {
     stacks: Receiver<Stack>,
-    desk: Desk,
+    questions: SyncSender<Question>,
     shared: Arc<Shared>,
 }
 
 /// What both ends see.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
-    bell: EventFd,
     stop: AtomicBool,
     /// Stacks that the agent was too busy for.
     dropped: AtomicU64,
 }
 
-/// Where questions are asked.
-#[derive(Clone, Debug)]
-pub struct Desk {
-    questions: SyncSender<Question>,
-    shared: Arc<Shared>,
-}
-
 impl Worker {
-    /// Starts the thread.
+    /// Starts the threads.
     ///
     /// # Errors
-    /// When the system has no thread or descriptor left.
+    /// When the system has no thread left.
     pub fn start(stacks: Stacks) -> Result<Self> {
-        let shared = Arc::new(Shared {
-            bell: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-                .context("can't make a descriptor to wake a thread by")?,
-            stop: AtomicBool::new(false),
-            dropped: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared::default());
+        let store = Arc::new(Mutex::new(Store::default()));
         let (agent, waiting) = sync_channel(WAITING);
         let (questions, asked) = sync_channel(QUESTIONS);
-        let reader = Reader {
-            agent,
-            shared: Arc::clone(&shared),
-            seen: Seen::default(),
-            raw: Raw::default(),
-            uses: Uses::default(),
-        };
+        let (kept, reading) = (Arc::clone(&store), Arc::clone(&shared));
         thread::Builder::new()
-            .name("connleak-sites".to_owned())
-            .spawn(move || reader.run(stacks, &asked))
+            .name("connleak-stacks".to_owned())
+            .spawn(move || read(stacks, &kept, &agent, &reading))
             .context("can't start the thread that reads stacks")?;
+        thread::Builder::new()
+            .name("connleak-names".to_owned())
+            .spawn(move || answer(&asked, &store))
+            .context("can't start the thread that names functions")?;
         Ok(Self {
             stacks: waiting,
-            desk: Desk {
-                questions,
-                shared: Arc::clone(&shared),
-            },
+            questions,
             shared,
         })
     }
@@ -122,207 +94,84 @@ impl Worker {
     /// Where to ask for sites.
     #[must_use]
     pub fn desk(&self) -> Desk {
-        self.desk.clone()
+        Desk {
+            questions: self.questions.clone(),
+            late: HashMap::new(),
+        }
     }
 }
 
 impl Drop for Worker {
-    /// Nobody waits for the thread: it may be in the middle of a large file.
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        let _ = self.shared.bell.write(1);
     }
 }
 
-impl Desk {
-    /// A site's frames; `None` when there is no such site, or no answer yet: a later question may get one.
-    #[must_use]
-    pub fn describe(&self, id: SiteId) -> Option<Site> {
+/// Where sites are asked for.
+#[derive(Debug)]
+pub struct Desk {
+    questions: SyncSender<Question>,
+    /// Answers that did not come in time.
+    late: HashMap<SiteId, Receiver<Option<Site>>>,
+}
+
+impl Source for Desk {
+    /// Waits once for each site, and not for long.
+    fn describe(&mut self, id: SiteId) -> Option<Site> {
         if id == SiteId::UNKNOWN {
             return None;
         }
+        if let Some(awaited) = self.late.get(&id) {
+            let answer = awaited.try_recv();
+            if answer != Err(TryRecvError::Empty) {
+                self.late.remove(&id);
+            }
+            return answer.ok().flatten();
+        }
         let (answer, awaited) = sync_channel(1);
         self.questions.try_send((id, answer)).ok()?;
-        let _ = self.shared.bell.write(1);
-        awaited.recv_timeout(PATIENCE).ok().flatten()
-    }
-}
-
-/// The thread's end.
-struct Reader {
-    agent: SyncSender<Stack>,
-    shared: Arc<Shared>,
-    seen: Seen,
-    raw: Raw,
-    uses: Uses,
-}
-
-impl Reader {
-    fn run(mut self, mut stacks: Stacks, asked: &Receiver<Question>) {
-        while !self.shared.stop.load(Ordering::Relaxed) {
-            let mut waited = [
-                PollFd::new(stacks.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.shared.bell.as_fd(), PollFlags::POLLIN),
-            ];
-            // A signal ends it early, which does no harm.
-            let _ = poll(&mut waited, PollTimeout::from(TICK_MILLIS));
-            let _ = self.shared.bell.read();
-            self.drain(&mut stacks);
-            for (id, answer) in asked.try_iter() {
-                // Who asked may have left.
-                let _ = answer.try_send(self.raw.describe(id));
-                self.drain(&mut stacks);
-            }
-        }
-    }
-
-    fn drain(&mut self, stacks: &mut Stacks) {
-        let mut forgotten = Vec::new();
-        for _ in 0..BATCH {
-            if !stacks.next(|arrival| forgotten.extend(self.take(&arrival))) {
-                break;
-            }
-        }
-        for fingerprint in forgotten {
-            stacks.forget(fingerprint);
-        }
-        let told: Vec<Stack> = self.uses.news().collect();
-        for stack in told {
-            self.tell(stack);
-        }
-    }
-
-    /// Takes one copy. Returns a fingerprint that the kernel side takes for known, and this side does not know.
-    fn take(&mut self, arrival: &Arrival<'_>) -> Option<u64> {
-        let capture = &arrival.capture;
-        let (site, unknown) = match arrival.bare {
-            None | Some(Bare::NoUser) => (self.site(capture), false),
-            Some(Bare::Refused) => (SiteId::UNKNOWN, false),
-            Some(Bare::Known) => {
-                let known = self.uses.known(capture.process, arrival.fingerprint);
-                (known.unwrap_or(SiteId::UNKNOWN), known.is_none())
-            }
-        };
-        let stack = Stack {
-            at: capture.at,
-            cookie: capture.cookie,
-            role: capture.role,
-            process: capture.process,
-            site,
-        };
-        match capture.role {
-            Role::Opened => self.tell(stack),
-            Role::Used => {
-                if arrival.bare.is_none() {
-                    self.uses.remember(capture.process, arrival.fingerprint, site);
+        match awaited.recv_timeout(PATIENCE) {
+            Ok(site) => site,
+            Err(RecvTimeoutError::Timeout) => {
+                // No more than can be under way.
+                if self.late.len() < QUESTIONS {
+                    self.late.insert(id, awaited);
                 }
-                self.uses.note(stack);
+                None
+            }
+            Err(RecvTimeoutError::Disconnected) => None,
+        }
+    }
+}
+
+/// The thread that reads stacks.
+fn read(mut stacks: Stacks, store: &Mutex<Store>, agent: &SyncSender<Stack>, shared: &Shared) {
+    let mut reader = Reader::default();
+    while !shared.stop.load(Ordering::Relaxed) {
+        reader.look_for_processes(&mut stacks);
+        let mut waited = [PollFd::new(stacks.as_fd(), PollFlags::POLLIN)];
+        // A signal ends it early, which does no harm.
+        let _ = poll(&mut waited, PollTimeout::from(TICK_MILLIS));
+        let told = reader.drain(&mut stacks, |id, stack| {
+            store
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .keep(id, stack);
+        });
+        for stack in told {
+            if let Err(TrySendError::Full(_)) = agent.try_send(stack) {
+                shared.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
-        unknown.then_some(arrival.fingerprint)
-    }
-
-    fn site(&mut self, capture: &Capture<'_>) -> SiteId {
-        if let Some(site) = self.seen.site(capture) {
-            return site;
-        }
-        let (site, returns) = self.raw.unwind(capture);
-        tracing::debug!(
-            pid = capture.process.pid,
-            bytes = capture.stack.len(),
-            python = capture.python.len(),
-            %site,
-            "a stack that was not seen before"
-        );
-        self.seen.remember(capture, &returns, site);
-        site
-    }
-
-    fn tell(&self, stack: Stack) {
-        if let Err(TrySendError::Full(_)) = self.agent.try_send(stack) {
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
-        }
     }
 }
 
-/// Who uses which socket: of many uses in one tick the agent needs the last, and only if it is another's than before.
-#[derive(Debug, Default)]
-struct Uses {
-    known: HashMap<(ProcessId, u64), SiteId>,
-    told: HashMap<Cookie, (ProcessId, SiteId)>,
-    /// In this tick.
-    last: HashMap<Cookie, Stack>,
-}
-
-impl Uses {
-    fn known(&self, process: ProcessId, fingerprint: u64) -> Option<SiteId> {
-        self.known.get(&(process, fingerprint)).copied()
-    }
-
-    fn remember(&mut self, process: ProcessId, fingerprint: u64, site: SiteId) {
-        if self.known.len() >= REMEMBERED {
-            self.known.clear();
-        }
-        self.known.insert((process, fingerprint), site);
-    }
-
-    fn note(&mut self, stack: Stack) {
-        self.last.insert(stack.cookie, stack);
-    }
-
-    /// What is new since the last call.
-    fn news(&mut self) -> impl Iterator<Item = Stack> + '_ {
-        if self.told.len() >= REMEMBERED {
-            self.told.clear();
-        }
-        let Self { told, last, .. } = self;
-        last.drain().filter_map(|(cookie, stack)| {
-            let user = (stack.process, stack.site);
-            (told.insert(cookie, user) != Some(user)).then_some(stack)
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn used(at: u64, cookie: u64, site: u64) -> Stack {
-        Stack {
-            at,
-            cookie: Cookie(cookie),
-            role: Role::Used,
-            process: ProcessId {
-                pid: 7,
-                start_ticks: 1,
-            },
-            site: SiteId(site),
-        }
-    }
-
-    #[test]
-    fn of_many_uses_the_last_is_told_and_only_when_it_is_anothers() {
-        let mut uses = Uses::default();
-        for (at, site) in [(1, 10), (2, 11), (3, 12)] {
-            uses.note(used(at, 1, site));
-        }
-        assert_eq!(uses.news().collect::<Vec<_>>(), [used(3, 1, 12)]);
-        uses.note(used(4, 1, 11));
-        uses.note(used(5, 1, 12));
-        assert_eq!(uses.news().count(), 0, "the same code as before");
-        uses.note(used(6, 1, 0));
-        assert_eq!(uses.news().count(), 1, "a use that was not captured is another's");
-    }
-
-    #[test]
-    fn what_is_remembered_of_uses_is_bounded() {
-        let mut uses = Uses::default();
-        for number in 0..2 * REMEMBERED as u64 {
-            let stack = used(number, number, 1);
-            uses.remember(stack.process, number, stack.site);
-            uses.note(stack);
-            let _ = uses.news().count();
-        }
-        assert!(uses.known.len() <= REMEMBERED && uses.told.len() <= REMEMBERED);
+/// The thread that names functions.
+fn answer(asked: &Receiver<Question>, store: &Mutex<Store>) {
+    let mut symbols = Symbols::default();
+    for (id, answer) in asked {
+        let stack = store.lock().unwrap_or_else(PoisonError::into_inner).get(id);
+        // Who asked may have left.
+        let _ = answer.try_send(stack.map(|stack| stack.name(&mut symbols)));
     }
 }
