@@ -129,8 +129,10 @@ impl Reader {
         if let Some(layout) = self.pythons.prepare(capture.process, capture.at) {
             orders.push(Order::Python(capture.process.pid, layout));
         }
+        // First what may have to be read from the thread itself, which goes on meanwhile.
+        let python = self.pythons.frames(capture);
         let mut stack = Unnamed::of(self.unwinder.unwind(capture));
-        if let Some(python) = self.pythons.frames(capture) {
+        if let Some(python) = python {
             with_python(&mut stack, python);
         } else if let Some(reason) = self.pythons.refused(capture.process) {
             add_note(&mut stack, reason);
