@@ -5,9 +5,9 @@
 
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid, bpf_ktime_get_ns},
-    macros::{btf_tracepoint, map},
+    macros::{btf_tracepoint, fentry, map},
     maps::LruHashMap,
-    programs::BtfTracePointContext,
+    programs::{BtfTracePointContext, FEntryContext},
 };
 use connleak_ebpf::{ABSENT, AF_UNIX, Activity, Counter, KIND_UNIX, UNIX_PATH_LEN, UnixRow};
 
@@ -44,6 +44,18 @@ pub fn connleak_send(ctx: BtfTracePointContext) -> i32 {
         activity.sends += 1;
         activity.bytes_sent += u64::from(length.cast_unsigned());
     });
+    0
+}
+
+/// `tcp_sendmsg(sk, msg, size)`, entered: for kernels that lack `sock_send_length`.
+#[fentry(function = "tcp_sendmsg")]
+pub fn connleak_tcp_send(ctx: FEntryContext) -> i32 {
+    if stack::follows_uses()
+        && socket::wanted(ctx.arg(0))
+        && let Ok(cookie) = access::identity(ctx.arg(0))
+    {
+        stack::used(cookie);
+    }
     0
 }
 
