@@ -14,6 +14,7 @@ pub mod managed;
 pub mod mapped;
 pub mod native;
 pub mod node;
+pub mod perf_map;
 pub mod process_memory;
 pub mod processes;
 pub mod python;
