@@ -35,8 +35,7 @@ fn root_no_kernel_program_has_grown_by_more_than_a_tenth() -> Result<()> {
     let release = uname()?.release().to_string_lossy().into_owned();
     let kernel: String = release.split('.').take(2).collect::<Vec<_>>().join(".");
     let watch = Watch::attached(["--db", "memcached"])?;
-    let held = programs::held_by(watch.pid());
-    let found = held
+    let found = programs::held_by(watch.pid())
         .into_iter()
         .map(programs::verified)
         .collect::<Result<BTreeMap<_, _>>>()?;
@@ -46,15 +45,15 @@ fn root_no_kernel_program_has_grown_by_more_than_a_tenth() -> Result<()> {
 
     let path = agent::workspace().join("tests/tests/verified.toml");
     if env::var_os("CONNLEAK_UPDATE").is_some() {
-        let lines: Vec<String> = found
+        let counts: Vec<String> = found
             .iter()
             .map(|(name, count)| format!("{name} = {count}\n"))
             .collect();
-        let lines = lines.concat();
-        let head = "# Written by CONNLEAK_UPDATE=1 cargo test -p connleak-tests --test verified\n";
+        let counts = counts.concat();
+        let title = "# Written by CONNLEAK_UPDATE=1 cargo test -p connleak-tests --test verified\n";
         fs::write(
             &path,
-            format!("{head}kernel = \"{kernel}\"\n\n[instructions]\n{lines}"),
+            format!("{title}kernel = \"{kernel}\"\n\n[instructions]\n{counts}"),
         )?;
         return Ok(());
     }

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     FOUND, OK,
-    args::{ExitArgs, Format, Live},
+    args::{CallSites, ExitArgs, Format, Live},
     pace::{self, Pace, Seen},
     report::{self, Cost, Report},
 };
@@ -23,7 +23,7 @@ use crate::{
     journal,
     ledger::Connection,
     output::{code::Told, duration, text},
-    probes::Options,
+    probes::{Options, table},
     verdict::Finding,
 };
 
@@ -31,6 +31,8 @@ use crate::{
 pub struct Args {
     #[command(flatten)]
     live: Live,
+    #[command(flatten)]
+    sites: CallSites,
     #[command(flatten)]
     exit: ExitArgs,
     /// Output format
@@ -82,6 +84,7 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
         diagnostics,
         measure: true,
         ring_bytes: args.ring_kib * 1024,
+        stacks: args.sites.options(),
         ..Options::default()
     };
     let limit = ready.max_connections;
@@ -267,9 +270,7 @@ impl Watch {
         self.feed(report, Agent::refresh)?;
         let news = self.agent.news()?;
         report.losses(&self.agent.case)?;
-        for news in news {
-            report.news(&mut self.agent.case, &news)?;
-        }
+        report.all_news(&mut self.agent.case, &news)?;
         self.agent.write_readings()
     }
 
@@ -303,6 +304,12 @@ impl Watch {
                 "connleak: back-end {} does not work here: {reason}",
                 backend.name()
             );
+        }
+        if let Some(reason) = self.agent.probes.no_stacks() {
+            let _ = writeln!(err, "connleak: call sites are not available: {reason}");
+        }
+        if let Some(reason) = self.agent.probes.no_uses() {
+            let _ = writeln!(err, "connleak: {}: {reason}", table::SENDS.without);
         }
         for (probe, reason) in self.agent.probes.missing() {
             let _ = writeln!(
