@@ -8,6 +8,7 @@
 mod close_wait;
 mod finding;
 mod glance;
+pub mod growth;
 mod inherited;
 mod knob;
 mod leak;
