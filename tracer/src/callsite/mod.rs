@@ -11,6 +11,7 @@ pub mod capture;
 pub mod java;
 pub mod managed;
 pub mod mapped;
+pub mod native;
 pub mod process_memory;
 pub mod site;
 pub mod sites;

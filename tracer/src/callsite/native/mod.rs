@@ -1,0 +1,42 @@
+//! Machine code: from registers and stack bytes to return addresses, and from those to functions.
+//!
+//! Two steps, since they have different costs and different deadlines. [`Unwinder`] walks a stack at once, while the
+//! process is there: microseconds. [`Symbols`] looks up names when somebody reads them: up to 0.2 s for the first name of
+//! a large file, and the process may be gone by then.
+//!
+//! - [`maps`], [`modules`], [`module`] know which files a process has code of, and those files.
+//! - [`elf`], [`cfi`], [`gopclntab`] read a file. All of it may be forged.
+//! - [`registers`], [`unwind`] walk; `known` spares the walk.
+//! - [`copy`], [`symbols`] look up names.
+
+#![forbid(unsafe_code)]
+
+pub mod cfi;
+pub mod copy;
+pub mod elf;
+pub mod gopclntab;
+mod known;
+pub mod maps;
+pub mod module;
+pub mod modules;
+pub mod registers;
+pub mod symbols;
+pub mod unwind;
+
+pub use module::Module;
+pub use symbols::Symbols;
+pub use unwind::{End, Found, NativeFrame, NativeStack, Unwinder};
+
+/// FNV-1a's offset basis for 64 bits, <http://www.isthe.com/chongo/tech/comp/fnv/>.
+pub const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a: small, and the same on every machine and in every version. Nobody's safety rests on it.
+#[must_use]
+pub fn hash(start: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(start, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests;
