@@ -18,7 +18,9 @@ use crate::{
     owner::{Process, ProcessId},
     server::System,
     verdict::{
-        Finding, Policy, judge,
+        Breach, Finding, Kind, Names, Outlook, Policy,
+        growth::Growth,
+        judge,
         track::{Resolution, Status},
     },
 };
@@ -118,7 +120,7 @@ fn leak() -> (Finding, Nanos) {
     }
     let now = 160 * SECOND;
     apply(&look(6, now));
-    let findings = judge(&ledger, now, &Policy::default());
+    let findings = judge(&ledger, now, &Policy::default(), &Names::new());
     (findings.into_iter().next().expect("a finding"), now)
 }
 
@@ -135,6 +137,7 @@ fn glance() -> (Finding, Nanos) {
             single_look: true,
             ..Policy::default()
         },
+        &Names::new(),
     );
     (findings.into_iter().next().expect("a finding"), now)
 }
@@ -173,6 +176,78 @@ fn a_leak_at_a_single_look() {
     )));
 }
 
+/// The same leak, while it goes on at a server that accepts a hundred.
+fn towards(limit: Option<u64>) -> Finding {
+    let mut finding = leak().0;
+    finding.growth_per_min = Some(12.1);
+    finding.outlook = Outlook {
+        limit,
+        open: 76,
+        growth: Some(Growth {
+            per_min: 12.1,
+            over: 60 * SECOND,
+        }),
+    };
+    finding
+}
+
+#[test]
+fn a_leak_towards_a_limit_that_is_known() {
+    insta::assert_snapshot!(plain(&text::finding(&towards(Some(100)), &payments(), None)));
+}
+
+#[test]
+fn a_leak_towards_a_limit_that_nobody_has_told() {
+    insta::assert_snapshot!(plain(&text::finding(&towards(None), &payments(), None)));
+}
+
+#[test]
+fn a_server_that_gets_full() {
+    let mut finding = towards(Some(100));
+    finding.kind = Kind::Exhaustion;
+    let soon = plain(&text::finding(&finding, &payments(), None));
+    finding.outlook.open = 100;
+    let full = text::headline(&finding, &payments());
+    (
+        finding.outlook.open,
+        finding.outlook.growth,
+        finding.growth_per_min,
+    ) = (90, None, None);
+    let most = text::headline(&finding, &payments());
+    let over = text::retraction(&finding, &payments(), Resolution::Below);
+    insta::assert_snapshot!([soon, full, most, over].join("\n"));
+}
+
+#[test]
+fn limits_of_a_policy_that_are_broken_and_kept_again() {
+    let mut finding = towards(Some(100));
+    finding.kind = Kind::Policy;
+    let breaches = [
+        Breach::MaxOpen {
+            allowed: 5,
+            actual: 6,
+        },
+        Breach::LongestIdle {
+            allowed: 600 * SECOND,
+            actual: 700 * SECOND,
+        },
+        Breach::Headroom {
+            allowed: 30,
+            actual: 24,
+        },
+    ];
+    let mut told = String::new();
+    for breach in breaches {
+        finding.breach = Some(breach);
+        told += &text::headline(&finding, &payments());
+        told += "\n";
+        told += &text::retraction(&finding, &payments(), Resolution::Below);
+        told += "\n";
+    }
+    told += &plain(&text::finding(&finding, &payments(), None));
+    insta::assert_snapshot!(told);
+}
+
 #[test]
 fn a_retraction() {
     let (finding, _) = leak();
@@ -184,7 +259,7 @@ fn a_retraction() {
 
 #[test]
 fn the_log_line_of_a_finding() {
-    let (mut finding, now) = leak();
+    let (mut finding, now) = (towards(Some(100)), leak().1);
     finding.sockets.truncate(1);
     let stamps = Stamps {
         epoch: 1_795_555_000_000_000_000,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{duration::human, escape::escape, redact};
+use super::{duration::human, escape::escape, outlook, redact};
 use crate::{
     event::{Nanos, SECOND, Server, State},
     owner::Process,
@@ -68,6 +68,8 @@ pub fn headline(finding: &Finding, process: &Process) -> String {
             format!("{who} keeps {connections} to {to} {how}: the descriptors leak")
         }
         Kind::NeverUsed => format!("{who} opened {connections} to {to} without ever sending a byte"),
+        Kind::Exhaustion => outlook::exhaustion(finding, process),
+        Kind::Policy => outlook::breach(finding, process),
     }
 }
 
@@ -83,18 +85,10 @@ fn measure(finding: &Finding) -> String {
         }
         _ => text.push_str(" open, and nothing tells when they were last used"),
     }
-    if let Some(rate) = finding.growth_per_min {
-        let _ = write!(text, ", +{}/min", rate_text(rate));
+    if let Some(pace) = outlook::pace(finding) {
+        let _ = write!(text, ", {pace}");
     }
     text
-}
-
-fn rate_text(rate: f64) -> String {
-    if rate >= 10.0 {
-        format!("{rate:.0}")
-    } else {
-        format!("{rate:.1}")
-    }
 }
 
 /// A finding in full.
@@ -115,7 +109,11 @@ pub fn finding(finding: &Finding, process: &Process, next: Option<&str>) -> Stri
     for because in &finding.because {
         line(&mut out, "why", because);
     }
-    if let Some(used) = used(finding) {
+    let counted = matches!(finding.kind, Kind::Exhaustion | Kind::Policy);
+    if let Some(left) = outlook::left(finding).filter(|_| !counted) {
+        line(&mut out, "left", &left);
+    }
+    if let Some(used) = used(finding).filter(|_| !counted) {
         line(&mut out, "use", &used);
     }
     for (label, text) in who(process) {
@@ -165,6 +163,8 @@ fn label(finding: &Finding) -> &'static str {
         Kind::Inherited => "INHERITED",
         Kind::CloseWait => "CLOSE_WAIT",
         Kind::NeverUsed => "NEVER USED",
+        Kind::Exhaustion => "EXHAUSTION",
+        Kind::Policy => "POLICY",
     }
 }
 
@@ -185,6 +185,10 @@ fn note(kind: Kind) -> &'static str {
         }
         Kind::CloseWait => "the server has let go already; only this process can close its descriptors",
         Kind::NeverUsed => "each costs the server a slot, though nobody has logged in yet",
+        Kind::Exhaustion => {
+            "a higher limit buys minutes, a restart of the server no more: close what is leaked, and find what opens it"
+        }
+        Kind::Policy => "a limit that was set for this call: 'connleak policy' with the same flags prints it",
     }
 }
 
@@ -277,6 +281,7 @@ pub fn retraction(finding: &Finding, process: &Process, resolution: Resolution) 
         _ => "that it had leaked",
     };
     match resolution {
+        Resolution::Below => format!("{} [{}]", outlook::below(finding, process), finding.id),
         Resolution::Closed => format!(
             "{who} has closed the {connections} to {to} {what} [{}]",
             finding.id

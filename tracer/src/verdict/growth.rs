@@ -95,7 +95,7 @@ pub fn growth(points: &[Point], rules: &Rules) -> Option<Growth> {
 }
 
 /// At most [`POINTS`] points: the lowest of equal parts of the time.
-fn thin(points: &[Point]) -> Vec<Point> {
+pub(super) fn thin(points: &[Point]) -> Vec<Point> {
     let (Some(&(first, _)), Some(&(last, _))) = (points.first(), points.last()) else {
         return Vec::new();
     };

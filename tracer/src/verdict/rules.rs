@@ -126,8 +126,8 @@ rules! {
     /// exhaustion: share of the server's limit, in percent, from which one process is in the others' way.
     half: Percent u64 = 50, PERCENT;
 
-    /// A finding that grows is told again after this time, and a limit that is kept again is told as kept after it: a log is
-    /// read by people.
+    /// A finding that grows is told again after this time, and a limit that is kept again counts as kept after it:
+    /// a log is read by people.
     repeat: Span Nanos = 10 * SECOND, SPAN;
 }
 

@@ -4,7 +4,10 @@ use std::{net::SocketAddr, sync::Arc};
 
 use proptest::{collection::vec, prelude::*};
 
-use super::{super::judge, *};
+use super::{
+    super::{Names, judge},
+    *,
+};
 use crate::{
     event::{
         Change, Connect, Event, Holder, Loss, Observation, Place, Server, Snapshot, State, Threads, Traffic,
@@ -157,7 +160,7 @@ proptest! {
         let policy = Policy { idle, single_look, ..Policy::default() };
         for event in &events {
             ledger.apply(event, |_| {});
-            let findings = judge(&ledger, now, &policy);
+            let findings = judge(&ledger, now, &policy, &Names::new());
             for finding in &findings {
                 prop_assert!(!finding.sockets.is_empty());
                 for cookie in finding.cookies() {

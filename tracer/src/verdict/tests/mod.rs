@@ -5,12 +5,13 @@ mod descriptors;
 mod glance;
 mod inherited;
 mod leak;
+mod limits;
 mod owned;
 mod track;
 mod unreturned;
 
 use super::{
-    Confidence, Kind, Policy, Rules,
+    Confidence, Finding, Kind, Policy, Rules,
     testing::{MINUTE, MS, World},
     track::{News, Resolution, Status, Tracker},
 };
