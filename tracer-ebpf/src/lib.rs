@@ -8,9 +8,11 @@
 
 pub mod classic;
 mod offsets;
+mod python;
 mod record;
 
 pub use offsets::{ABSENT, Offsets};
+pub use python::{PYTHON_ENTRY, PYTHON_FRAME_BYTES, PYTHON_FRAMES, PYTHON_SHIM, PythonFrame, PythonLayout};
 pub use record::{
     Activity, Connect, Flow, HELLO_LEN, HELLO_WITHIN, Hello, KIND_CONNECT, KIND_DESTROY, KIND_HELLO,
     KIND_STATE, KIND_UNIX, ROW_LISTENER, ROW_TCP, ROW_UNIX, Record, Row, Transition, UNIX_PATH_LEN, UnixRow,

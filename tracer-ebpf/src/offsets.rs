@@ -115,4 +115,8 @@ offsets! {
     task_start,
     /// `task_struct.comm`
     task_comm,
+    /// `task_struct.real_parent`
+    task_real_parent,
+    /// `task_struct.thread.fsbase` (x86-64): the thread's pointer, which is its `pthread_self()`
+    task_fsbase,
 }

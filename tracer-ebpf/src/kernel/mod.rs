@@ -5,6 +5,11 @@
 mod access;
 mod classic;
 mod filter;
+#[allow(
+    dead_code,
+    reason = "called by the programs that copy stacks, which land next"
+)]
+mod python;
 mod read;
 mod send;
 mod snapshot;

@@ -9,13 +9,16 @@
 
 pub mod capture;
 pub mod java;
+pub mod library;
 pub mod managed;
 pub mod mapped;
 pub mod native;
 pub mod process_memory;
+pub mod python;
 pub mod site;
 pub mod sites;
 
 pub use capture::{Capture, PythonFrame, Registers};
+pub use library::Origin;
 pub use site::{Frame, Quality, Role, Runtime, Site, SiteId};
 pub use sites::{Sites, Source};

@@ -305,6 +305,8 @@ pub enum Format {
     Text,
     /// JSON Lines.
     Json,
+    /// The leaked sockets' stacks, for 'flamegraph.pl' or 'inferno-flamegraph'.
+    Folded,
 }
 
 /// The filter flags of this very call, to be repeated in a command that we recommend.

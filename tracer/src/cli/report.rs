@@ -17,7 +17,9 @@ use crate::{
     event::{Loss, Nanos},
     ledger::{Connection, GroupKey, Outcome},
     output::{
-        json::{Line, Stamps, Summary},
+        code::Told,
+        folded,
+        json::{Known, Line, Stamps, Summary},
         sink::{self, LogFile, Reader},
         text,
     },
@@ -100,7 +102,7 @@ impl Report {
     }
 
     fn line(&mut self, line: &Line) -> Result<()> {
-        if self.format == Format::Text && self.log.is_none() {
+        if self.format != Format::Json && self.log.is_none() {
             return Ok(());
         }
         let json = serde_json::to_string(line)?;
@@ -118,9 +120,13 @@ impl Report {
     /// # Errors
     /// When it can't be written.
     pub fn finding(&mut self, case: &mut Case, finding: &Finding, next: &str) -> Result<()> {
-        let process = named(case, finding);
-        self.tell(case, finding, Status::New, &process, Some(next))?;
-        self.text(&format!("{}\n", text::finding(finding, &process, Some(next))))
+        let (process, code) = named(case, finding);
+        let known = Known {
+            process: &process,
+            code: &code,
+        };
+        self.tell(case, finding, Status::New, known, Some(next))?;
+        self.text(&format!("{}\n", text::finding(finding, known, Some(next))))
     }
 
     /// News of a watch.
@@ -130,15 +136,19 @@ impl Report {
     pub fn news(&mut self, case: &mut Case, news: &News) -> Result<()> {
         match news {
             News::Finding(finding, status) => {
-                let process = named(case, finding);
-                self.tell(case, finding, *status, &process, None)?;
+                let (process, code) = named(case, finding);
+                let known = Known {
+                    process: &process,
+                    code: &code,
+                };
+                self.tell(case, finding, *status, known, None)?;
                 let time = case.stamps.rfc3339(case.at);
                 // In full once, when there is something to act on; what came before and comes after, in a line.
                 let in_full = finding.confidence >= Confidence::Likely && self.in_full.insert(finding.id);
                 if in_full {
-                    self.text(&format!("{time}\n{}\n", text::finding(finding, &process, None)))
+                    self.text(&format!("{time}\n{}\n", text::finding(finding, known, None)))
                 } else {
-                    self.text(&text::update(finding, &process, &time))
+                    self.text(&text::update(finding, known, &time))
                 }
             }
             News::Resolved(finding, resolution) => {
@@ -151,10 +161,13 @@ impl Report {
     fn resolved(&mut self, case: &mut Case, finding: &Finding, resolution: Resolution) -> Result<()> {
         let (at, stamps) = (case.at, case.stamps);
         let process = case.owners.describe(finding.process);
+        let code = Told::of(&finding.code, &mut case.sites);
+        let known = Known {
+            process: &process,
+            code: &code,
+        };
         let message = text::retraction(finding, &process, resolution);
-        self.line(&Line::resolved(
-            stamps, at, finding, resolution, &process, message,
-        ))?;
+        self.line(&Line::resolved(stamps, at, finding, resolution, known, message))?;
         self.text(&text::resolved(
             finding,
             &process,
@@ -168,17 +181,17 @@ impl Report {
         case: &Case,
         finding: &Finding,
         status: Status,
-        process: &Process,
+        known: Known<'_>,
         next: Option<&str>,
     ) -> Result<()> {
-        let message = text::headline(finding, process);
+        let message = text::headline(finding, known);
         let next = next.map(ToOwned::to_owned);
         self.line(&Line::finding(
             case.stamps,
             case.at,
             finding,
             status,
-            process,
+            known,
             message,
             next,
         ))
@@ -258,6 +271,25 @@ impl Report {
         self.line(&Line::lost(stamps, at, cause, events, message))
     }
 
+    /// The stacks of these findings' sockets as a flame graph's input, if that is wanted.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn folded(&mut self, case: &mut Case, findings: &[Finding]) -> Result<()> {
+        if self.format != Format::Folded {
+            return Ok(());
+        }
+        for finding in findings {
+            let process = case.owners.describe(finding.process);
+            for line in folded::lines(finding, &process, &mut case.sites) {
+                if self.reader == Reader::Present {
+                    self.reader = sink::print(&format!("{line}\n"))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The end.
     ///
     /// # Errors
@@ -317,10 +349,11 @@ impl Cost {
     }
 }
 
-/// The process of a finding, as it is now: it may have been seen first between fork and exec.
-fn named(case: &mut Case, finding: &Finding) -> Arc<Process> {
+/// The process of a finding, as it is now (it may have been seen first between fork and exec), and its code.
+fn named(case: &mut Case, finding: &Finding) -> (Arc<Process>, Told) {
     case.owners.refresh(finding.process);
-    case.owners.describe(finding.process)
+    let code = Told::of(&finding.code, &mut case.sites);
+    (case.owners.describe(finding.process), code)
 }
 
 /// Rows of the overview, largest first.

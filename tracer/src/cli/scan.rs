@@ -79,6 +79,7 @@ fn say(agent: &mut Agent, report: &mut Report, findings: &[Finding]) -> Result<(
     for finding in findings {
         report.finding(case, finding, &next_command(finding))?;
     }
+    report.folded(case, findings)?;
     let rows = report::overview(case, findings);
     if findings.is_empty() {
         let mut processes: Vec<u32> = rows.iter().map(|row| row.process.id.pid).collect();

@@ -18,7 +18,7 @@ use crate::{
     agent::{Agent, Tell},
     case::Case,
     journal,
-    output::{duration, text},
+    output::{code::Told, duration, text},
     probes::Options,
     verdict::{Finding, Policy},
 };
@@ -99,6 +99,11 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
 /// The overview at the end of a watch or a replay, and its summary.
 pub fn end(case: &mut Case, report: &mut Report, cost: &Cost) -> Result<()> {
     let findings: Vec<Finding> = case.tracker.active().cloned().collect();
+    for finding in &findings {
+        // Whatever a reader of the journal may ask for has to be in it.
+        Told::of(&finding.code, &mut case.sites);
+    }
+    report.folded(case, &findings)?;
     let rows = report::overview(case, &findings);
     if !rows.is_empty() {
         report.text(&format!("\n{}", text::overview(&rows, case.policy.idle)))?;
@@ -171,7 +176,8 @@ impl Watch {
     pub fn end(&mut self, report: &mut Report) -> Result<()> {
         self.refresh(report)?;
         let cost = Cost::of(&self.agent);
-        end(&mut self.agent.case, report, &cost)
+        end(&mut self.agent.case, report, &cost)?;
+        self.agent.write_readings()
     }
 
     fn drain(&mut self, report: &mut Report) -> Result<()> {

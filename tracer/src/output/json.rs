@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
+use super::code::{Named, Part, Told};
 use crate::{
+    callsite::{Frame, Origin, Site},
     event::{Cause, Nanos, Place, SECOND, Server},
     ledger::{Connection, Totals},
     output::redact,
@@ -71,7 +73,59 @@ struct FindingBody {
     process: ProcessJson,
     db: Db,
     server: ServerJson,
+    /// The function that the message names.
+    code: Option<CodeJson>,
+    /// The stack that opened most of the sockets whose opening was seen.
+    site: Option<SiteJson>,
+    /// The stack that used most of them last.
+    last_use: Option<SiteJson>,
+    /// All of them, with counts.
+    sites: Vec<ShareJson>,
     sockets: Vec<SocketJson>,
+}
+
+#[derive(Debug, Serialize)]
+struct CodeJson {
+    role: &'static str,
+    function: Option<String>,
+    file: Option<String>,
+    line: Option<u32>,
+    sockets: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct SiteJson {
+    id: String,
+    quality: Option<&'static str>,
+    note: Option<String>,
+    frames: Vec<FrameJson>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShareJson {
+    role: &'static str,
+    sockets: usize,
+    used_since: usize,
+    opened: u64,
+    closed: u64,
+    #[serde(flatten)]
+    site: SiteJson,
+}
+
+#[derive(Debug, Serialize)]
+struct FrameJson {
+    function: Option<String>,
+    file: Option<String>,
+    line: Option<u32>,
+    module: Option<String>,
+    runtime: &'static str,
+    origin: &'static str,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    inlined: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    build_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -178,6 +232,9 @@ struct SocketJson {
     #[serde(skip_serializing_if = "Option::is_none")]
     db: Option<SaidJson>,
     opener: Option<u32>,
+    site: Option<String>,
+    last_use: Option<String>,
+    last_used_at: Option<String>,
     netns: u32,
     holders: Vec<HolderJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -234,6 +291,15 @@ struct Program {
     ns_per_run: u64,
 }
 
+/// What was found out about a finding for those who read it.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// Whose it is.
+    pub process: &'a Process,
+    /// Which code.
+    pub code: &'a Told,
+}
+
 /// What the summary is made of.
 #[derive(Debug)]
 pub struct Summary<'a> {
@@ -259,7 +325,7 @@ impl Line {
         at: Nanos,
         finding: &Finding,
         status: Status,
-        process: &Process,
+        known: Known<'_>,
         message: String,
         next: Option<String>,
     ) -> Self {
@@ -268,7 +334,17 @@ impl Line {
         } else {
             "warn"
         };
-        let body = finding_body(at, finding, status.name(), process, None, next);
+        let body = finding_body(
+            stamps,
+            at,
+            finding,
+            status.name(),
+            known,
+            Outlook {
+                resolution: None,
+                next,
+            },
+        );
         Self {
             timestamp: stamps.rfc3339(at),
             event: "finding",
@@ -285,10 +361,20 @@ impl Line {
         at: Nanos,
         finding: &Finding,
         resolution: Resolution,
-        process: &Process,
+        known: Known<'_>,
         message: String,
     ) -> Self {
-        let body = finding_body(at, finding, "resolved", process, Some(resolution.name()), None);
+        let body = finding_body(
+            stamps,
+            at,
+            finding,
+            "resolved",
+            known,
+            Outlook {
+                resolution: Some(resolution.name()),
+                next: None,
+            },
+        );
         Self {
             timestamp: stamps.rfc3339(at),
             event: "resolved",
@@ -312,7 +398,7 @@ impl Line {
             "{} (pid {}) {} {}",
             process.name, process.id.pid, connection.server.system, connection.server.place
         );
-        let mut socket = socket_json(at, connection, None);
+        let mut socket = socket_json(stamps, at, connection, None);
         socket.closed_by = cause.map(Cause::name);
         Self {
             timestamp: stamps.rfc3339(at),
@@ -385,14 +471,22 @@ impl Line {
     }
 }
 
+/// What comes after a finding.
+struct Outlook {
+    resolution: Option<&'static str>,
+    next: Option<String>,
+}
+
 fn finding_body(
+    stamps: Stamps,
     at: Nanos,
     finding: &Finding,
     status: &'static str,
-    process: &Process,
-    resolution: Option<&'static str>,
-    next: Option<String>,
+    known: Known<'_>,
+    Outlook { resolution, next }: Outlook,
 ) -> Body {
+    let Known { process, code } = known;
+    let culprit = code.culprit(finding.kind);
     Body::Finding(Box::new(FindingBody {
         finding: FindingJson {
             id: finding.id.to_string(),
@@ -412,7 +506,7 @@ fn finding_body(
             exhausted_in_s: finding.exhausted_in().map(seconds),
             policy: finding.breach.map(BreachJson::from),
             opened_before_attach: finding.opened_before_attach,
-            because: finding.because.clone(),
+            because: finding.because.iter().cloned().chain(code.because()).collect(),
             but: finding.but.clone(),
             resolution,
             next,
@@ -422,12 +516,64 @@ fn finding_body(
             system: finding.server.system.to_string(),
         },
         server: server_json(&finding.server),
+        code: culprit.map(|culprit| CodeJson {
+            role: culprit.part.name(),
+            function: culprit.frame.function,
+            file: culprit.frame.file,
+            line: culprit.frame.line,
+            sockets: culprit.sockets,
+        }),
+        site: code.opened.first().map(site_json),
+        last_use: code.used.first().map(site_json),
+        sites: code.all().map(|(part, named)| share_json(part, named)).collect(),
         sockets: finding
             .sockets
             .iter()
-            .map(|socket| socket_json(at, &socket.connection, Some(socket.passed_over)))
+            .map(|socket| socket_json(stamps, at, &socket.connection, Some(socket.passed_over)))
             .collect(),
     }))
+}
+
+fn share_json(part: Part, named: &Named) -> ShareJson {
+    ShareJson {
+        role: part.name(),
+        sockets: named.share.sockets,
+        used_since: named.share.stale,
+        opened: named.share.tally.opened,
+        closed: named.share.tally.closed,
+        site: site_json(named),
+    }
+}
+
+fn site_json(named: &Named) -> SiteJson {
+    let site: Option<&Site> = named.site.as_deref();
+    SiteJson {
+        id: named.share.site.to_string(),
+        quality: site.map(|site| site.quality.name()),
+        note: site.map_or_else(
+            || Some("its functions can't be told any more".to_owned()),
+            |site| site.note.clone(),
+        ),
+        frames: site.map_or_else(Vec::new, |site| site.frames.iter().map(frame_json).collect()),
+    }
+}
+
+fn frame_json(frame: &Frame) -> FrameJson {
+    FrameJson {
+        function: frame.function.clone(),
+        file: frame.file.clone(),
+        line: frame.line,
+        module: frame.module.clone(),
+        runtime: frame.runtime.name(),
+        origin: match Origin::of(frame) {
+            Origin::Application => "application",
+            Origin::Library(_) => "library",
+            Origin::Machinery => "machinery",
+        },
+        inlined: frame.inlined,
+        build_id: frame.build_id.clone(),
+        offset: frame.offset,
+    }
 }
 
 fn process_json(process: &Process) -> ProcessJson {
@@ -461,7 +607,7 @@ fn server_json(server: &Server) -> ServerJson {
     }
 }
 
-fn socket_json(at: Nanos, connection: &Connection, passed_over: Option<u64>) -> SocketJson {
+fn socket_json(stamps: Stamps, at: Nanos, connection: &Connection, passed_over: Option<u64>) -> SocketJson {
     let since = |moment: Option<Nanos>| moment.map(|moment| seconds(at.saturating_sub(moment)));
     let own = connection.process();
     let fd = connection
@@ -490,6 +636,9 @@ fn socket_json(at: Nanos, connection: &Connection, passed_over: Option<u64>) -> 
             channel: said.channel.clone(),
         }),
         opener: connection.opener.map(|opener| opener.process.pid),
+        site: connection.opening.map(|opening| opening.site.to_string()),
+        last_use: connection.last_use.map(|last| last.site.to_string()),
+        last_used_at: connection.last_use.map(|last| stamps.rfc3339(last.at)),
         netns: connection.netns,
         holders: connection
             .holders

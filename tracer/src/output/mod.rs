@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod code;
 pub mod duration;
 pub mod escape;
+pub mod folded;
 pub mod json;
 pub mod outlook;
 pub mod redact;

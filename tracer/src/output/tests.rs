@@ -6,13 +6,16 @@ use std::{
 };
 
 use super::{
-    json::{Line, Stamps},
+    code::Told,
+    folded,
+    json::{Known, Line, Stamps},
     text,
 };
 use crate::{
+    callsite::{Frame, Quality, Role, Runtime, Site, SiteId, Sites},
     event::{
-        Change, Connect, Cookie, Event, Holder, Nanos, Observation, Place, SECOND, Server, Snapshot, State,
-        Traffic,
+        Change, Connect, Cookie, Event, Holder, Nanos, Observation, Place, SECOND, Server, Snapshot, Stack,
+        State, Traffic,
     },
     ledger::Ledger,
     owner::{Process, ProcessId},
@@ -83,8 +86,23 @@ fn look(connections: u16, at: Nanos) -> Event {
     snapshot(at, rows.collect())
 }
 
-/// Six connections in view, one a second, each used once; judged after 160 seconds.
+fn stack(at: Nanos, number: u16, role: Role, site: u64) -> Event {
+    Event::Stack(Stack {
+        at,
+        cookie: Cookie(u64::from(number)),
+        role,
+        process: PROCESS,
+        site: SiteId(site),
+    })
+}
+
+/// Six connections in view, one a second, each used once; judged after 160 seconds. Nobody read a stack.
 fn leak() -> (Finding, Nanos) {
+    leak_with(|_| Vec::new())
+}
+
+/// With stacks for each connection.
+fn leak_with(stacks: impl Fn(u16) -> Vec<(Role, u64)>) -> (Finding, Nanos) {
     let mut ledger = Ledger::default();
     let mut apply = |event: &Event| ledger.apply(event, |_| {});
     apply(&snapshot(SECOND, Vec::new()));
@@ -113,6 +131,15 @@ fn leak() -> (Finding, Nanos) {
             bytes_sent: 0,
             bytes_received: 0,
         }));
+        for (role, site) in stacks(number) {
+            let used = at + SECOND / 50;
+            apply(&stack(
+                if role == Role::Used { used } else { at },
+                number,
+                role,
+                site,
+            ));
+        }
         apply(&look(number, at + SECOND / 2));
     }
     for second in 8..20 {
@@ -126,7 +153,15 @@ fn leak() -> (Finding, Nanos) {
 
 /// Twenty connections that were there before, silent since moments half a second apart.
 fn glance() -> (Finding, Nanos) {
+    glance_with(&[])
+}
+
+/// And stacks that were read before the look.
+fn glance_with(stacks: &[Event]) -> (Finding, Nanos) {
     let mut ledger = Ledger::default();
+    for stack in stacks {
+        ledger.apply(stack, |_| {});
+    }
     let now = 100 * SECOND;
     let rows = (0..20).map(|number| observation(number, now, 89 * SECOND + u64::from(number) * SECOND / 2));
     ledger.apply(&snapshot(now, rows.collect()), |_| {});
@@ -162,18 +197,151 @@ fn plain(text: &str) -> String {
     anstream::adapter::strip_str(text).to_string()
 }
 
+const LIBPQ: &str = "/usr/lib/x86_64-linux-gnu/libpq.so.5.15";
+
+fn frame(runtime: Runtime, function: &str, place: &str, line: u32) -> Frame {
+    let source = place.contains(".py");
+    Frame {
+        runtime,
+        function: (!function.is_empty()).then(|| function.to_owned()),
+        file: source.then(|| place.to_owned()),
+        line: source.then_some(line),
+        module: (!source).then(|| place.to_owned()),
+        build_id: (!source).then(|| "0a1b2c3d".to_owned()),
+        offset: (!source).then_some(0x1234),
+        inlined: false,
+    }
+}
+
+/// `connect` called by psycopg, called by two functions of the application's, called by a server.
+fn request(site: u64, function: &str, line: u32) -> Site {
+    use Runtime::{Native, Python};
+    let python = |function: &str, place: &str, line| frame(Python, function, place, line);
+    let psycopg = "/srv/venv/lib/python3.11/site-packages/psycopg/connection.py";
+    Site {
+        id: SiteId(site),
+        quality: Quality::Exact,
+        frames: vec![
+            frame(Native, "connect", "/usr/lib/x86_64-linux-gnu/libc.so.6", 0),
+            frame(Native, "PQconnectPoll", LIBPQ, 0),
+            frame(Native, "PQconnectStart", LIBPQ, 0),
+            python("Connection.connect", psycopg, 98),
+            python(function, "/srv/payments/orders/dao.py", line),
+            python("handle\x1b[2J", "/srv/payments/app.py", 12),
+            python("Thread.run", "/usr/lib/python3.11/threading.py", 975),
+            frame(Native, "_PyEval_EvalFrameDefault", "/usr/bin/python3.11", 0),
+        ],
+        note: None,
+    }
+}
+
+/// A pool's own thread.
+fn pool(site: u64) -> Site {
+    let file = "/srv/venv/lib/python3.11/site-packages/psycopg_pool/pool.py";
+    Site {
+        id: SiteId(site),
+        quality: Quality::Partial,
+        frames: vec![
+            frame(Runtime::Native, "PQconnectPoll", LIBPQ, 0),
+            frame(Runtime::Python, "AddConnection._run", file, 870),
+            frame(
+                Runtime::Python,
+                "Thread.run",
+                "/usr/lib/python3.11/threading.py",
+                975,
+            ),
+        ],
+        note: Some("the copy ended at a page that was not in memory".to_owned()),
+    }
+}
+
+/// 1 and 2 are the same function reached in two ways; 3 another; 4 a pool's thread.
+fn sites() -> Sites {
+    let mut sites = Sites::default();
+    for site in [
+        request(1, "OrderDao.find", 88),
+        request(2, "OrderDao.find", 88),
+        request(3, "report", 7),
+        pool(4),
+    ] {
+        sites.remember(site);
+    }
+    sites
+}
+
+/// What is told of a finding.
+fn told(finding: &Finding) -> Told {
+    Told::of(&finding.code, &mut sites())
+}
+
+/// The sentence that matters.
+fn first(finding: &Finding) -> String {
+    in_full(finding, None)
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn in_full(finding: &Finding, next: Option<&str>) -> String {
+    let (process, code) = (payments(), told(finding));
+    let known = Known {
+        process: &process,
+        code: &code,
+    };
+    plain(&text::finding(finding, known, next))
+}
+
 #[test]
 fn a_leak_that_was_seen_from_the_beginning() {
-    insta::assert_snapshot!(plain(&text::finding(&leak().0, &payments(), None)));
+    insta::assert_snapshot!(in_full(&leak().0, None));
 }
 
 #[test]
 fn a_leak_at_a_single_look() {
-    insta::assert_snapshot!(plain(&text::finding(
-        &glance().0,
-        &payments(),
-        Some("connleak watch --pid 4121")
-    )));
+    insta::assert_snapshot!(in_full(&glance().0, Some("connleak watch --pid 4121")));
+}
+
+#[test]
+fn a_leak_whose_sockets_come_from_one_function() {
+    let (finding, _) = leak_with(|number| {
+        let site = [1, 1, 2, 3, 1, 2][usize::from(number - 1)];
+        vec![(Role::Opened, site), (Role::Used, site)]
+    });
+    insta::assert_snapshot!(in_full(&finding, None));
+}
+
+#[test]
+fn a_leak_of_connections_that_a_pools_thread_opened() {
+    let (finding, _) = leak_with(|_| vec![(Role::Opened, 4), (Role::Used, 3)]);
+    insta::assert_snapshot!(in_full(&finding, None));
+}
+
+#[test]
+fn a_leak_from_before_attach_that_was_used_in_view() {
+    let stacks: Vec<Event> = (0..20)
+        .map(|number| stack(99 * SECOND, number, Role::Used, 3))
+        .collect();
+    insta::assert_snapshot!(in_full(&glance_with(&stacks).0, None));
+}
+
+#[test]
+fn a_leak_whose_functions_nobody_can_tell_any_more() {
+    let (finding, _) = leak_with(|_| vec![(Role::Opened, 99)]);
+    insta::assert_snapshot!(in_full(&finding, None));
+}
+
+#[test]
+fn leaked_sockets_as_a_flame_graph() {
+    let (finding, _) = leak_with(|number| {
+        if number < 4 {
+            vec![(Role::Opened, 1)]
+        } else {
+            Vec::new()
+        }
+    });
+    let lines = folded::lines(&finding, &payments(), &mut sites());
+    insta::assert_snapshot!(lines.join("\n"));
 }
 
 /// The same leak, while it goes on at a server that accepts a hundred.
@@ -193,27 +361,27 @@ fn towards(limit: Option<u64>) -> Finding {
 
 #[test]
 fn a_leak_towards_a_limit_that_is_known() {
-    insta::assert_snapshot!(plain(&text::finding(&towards(Some(100)), &payments(), None)));
+    insta::assert_snapshot!(in_full(&towards(Some(100)), None));
 }
 
 #[test]
 fn a_leak_towards_a_limit_that_nobody_has_told() {
-    insta::assert_snapshot!(plain(&text::finding(&towards(None), &payments(), None)));
+    insta::assert_snapshot!(in_full(&towards(None), None));
 }
 
 #[test]
 fn a_server_that_gets_full() {
     let mut finding = towards(Some(100));
     finding.kind = Kind::Exhaustion;
-    let soon = plain(&text::finding(&finding, &payments(), None));
+    let soon = in_full(&finding, None);
     finding.outlook.open = 100;
-    let full = text::headline(&finding, &payments());
+    let full = first(&finding);
     (
         finding.outlook.open,
         finding.outlook.growth,
         finding.growth_per_min,
     ) = (90, None, None);
-    let most = text::headline(&finding, &payments());
+    let most = first(&finding);
     let over = text::retraction(&finding, &payments(), Resolution::Below);
     insta::assert_snapshot!([soon, full, most, over].join("\n"));
 }
@@ -239,12 +407,12 @@ fn limits_of_a_policy_that_are_broken_and_kept_again() {
     let mut told = String::new();
     for breach in breaches {
         finding.breach = Some(breach);
-        told += &text::headline(&finding, &payments());
+        told += &first(&finding);
         told += "\n";
         told += &text::retraction(&finding, &payments(), Resolution::Below);
         told += "\n";
     }
-    told += &plain(&text::finding(&finding, &payments(), None));
+    told += &in_full(&finding, None);
     insta::assert_snapshot!(told);
 }
 
@@ -259,13 +427,17 @@ fn a_retraction() {
 
 #[test]
 fn the_log_line_of_a_finding() {
-    let (mut finding, now) = (towards(Some(100)), leak().1);
+    let (mut finding, now) = leak_with(|_| vec![(Role::Opened, 4), (Role::Used, 3)]);
     finding.sockets.truncate(1);
     let stamps = Stamps {
         epoch: 1_795_555_000_000_000_000,
     };
-    let process = payments();
-    let message = text::headline(&finding, &process);
-    let line = Line::finding(stamps, now, &finding, Status::New, &process, message, None);
+    let (process, code) = (payments(), told(&finding));
+    let known = Known {
+        process: &process,
+        code: &code,
+    };
+    let message = text::headline(&finding, known);
+    let line = Line::finding(stamps, now, &finding, Status::New, known, message, None);
     insta::assert_snapshot!(serde_json::to_string_pretty(&line).expect("a line"));
 }

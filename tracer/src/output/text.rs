@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{duration::human, escape::escape, outlook, redact};
+use super::{code::Part, duration::human, escape::escape, json::Known, outlook, redact};
 use crate::{
     event::{Nanos, SECOND, Server, State},
     owner::Process,
@@ -33,7 +33,24 @@ pub fn server(server: &Server) -> String {
 
 /// The sentence that matters, without colour: also the log's `message`.
 #[must_use]
-pub fn headline(finding: &Finding, process: &Process) -> String {
+pub fn headline(finding: &Finding, known: Known<'_>) -> String {
+    let Some(culprit) = known.code.culprit(finding.kind) else {
+        return sentence(finding, known.process, "");
+    };
+    let label = culprit.label();
+    match culprit.part {
+        Part::Opened if finding.kind == Kind::Leak => {
+            sentence(finding, known.process, &format!(" from {label}"))
+        }
+        Part::LastUsed => format!("{}, last used by {label}", sentence(finding, known.process, "")),
+        Part::Opened | Part::OpensNow => {
+            format!("{}, opened by {label}", sentence(finding, known.process, ""))
+        }
+    }
+}
+
+/// With where a leak's connections come `from`, in words that begin with a space.
+fn sentence(finding: &Finding, process: &Process, from: &str) -> String {
     let (who, to) = (name(process), server(&finding.server));
     let connections = plural(finding.sockets.len(), "connection");
     match finding.kind {
@@ -43,7 +60,7 @@ pub fn headline(finding: &Finding, process: &Process) -> String {
                 Confidence::Likely => "most likely leaks",
                 Confidence::Suspect => "may leak",
             };
-            format!("{who} {verb} connections to {to}: {}", measure(finding))
+            format!("{who} {verb} connections to {to}{from}: {}", measure(finding))
         }
         Kind::Unreturned => {
             let verb = match finding.confidence {
@@ -93,7 +110,8 @@ fn measure(finding: &Finding) -> String {
 
 /// A finding in full.
 #[must_use]
-pub fn finding(finding: &Finding, process: &Process, next: Option<&str>) -> String {
+pub fn finding(finding: &Finding, known: Known<'_>, next: Option<&str>) -> String {
+    let Known { process, code } = known;
     let style = if finding.confidence >= Confidence::Likely {
         BAD
     } else {
@@ -102,16 +120,19 @@ pub fn finding(finding: &Finding, process: &Process, next: Option<&str>) -> Stri
     let mut out = format!(
         "{style}{}{style:#} {}  {FAINT}[{} {}]{FAINT:#}\n",
         label(finding),
-        headline(finding, process),
+        headline(finding, known),
         finding.confidence.name(),
         finding.id
     );
-    for because in &finding.because {
+    for because in finding.because.iter().chain(&code.because()) {
         line(&mut out, "why", because);
     }
     let counted = matches!(finding.kind, Kind::Exhaustion | Kind::Policy);
     if let Some(left) = outlook::left(finding).filter(|_| !counted) {
         line(&mut out, "left", &left);
+    }
+    for (place, text) in code.lines(finding).iter().enumerate() {
+        line(&mut out, if place == 0 { "code" } else { "" }, text);
     }
     if let Some(used) = used(finding).filter(|_| !counted) {
         line(&mut out, "use", &used);
@@ -260,11 +281,11 @@ fn sockets(finding: &Finding) -> String {
 
 /// A finding's later life, in one line.
 #[must_use]
-pub fn update(finding: &Finding, process: &Process, time: &str) -> String {
+pub fn update(finding: &Finding, known: Known<'_>, time: &str) -> String {
     format!(
         "{time} {DOUBT}{}{DOUBT:#} {} [{} {}]\n",
         label(finding),
-        headline(finding, process),
+        headline(finding, known),
         finding.confidence.name(),
         finding.id
     )

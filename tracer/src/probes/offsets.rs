@@ -90,6 +90,13 @@ const TABLE: &[Line] = &[
     ),
     (|o| &mut o.task_start, "task_struct", "start_boottime", Required),
     (|o| &mut o.task_comm, "task_struct", "comm", Required),
+    (
+        |o| &mut o.task_real_parent,
+        "task_struct",
+        "real_parent",
+        Optional,
+    ),
+    (|o| &mut o.task_fsbase, "task_struct", "thread.fsbase", Optional),
 ];
 
 /// Resolves every member; an absent optional one stays [`ABSENT`].

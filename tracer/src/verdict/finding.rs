@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use super::{
     Breach, Outlook, Policy, Rules,
+    code::Code,
     growth::{Point, growth, slope, thin},
     view::View,
 };
@@ -142,6 +143,8 @@ pub struct Finding {
     pub because: Vec<String>,
     /// What is not known.
     pub but: Vec<String>,
+    /// Which code.
+    pub code: Code,
 }
 
 impl Finding {
@@ -184,6 +187,7 @@ impl Finding {
                 .iter()
                 .filter(|socket| socket.opened_at.is_none())
                 .count(),
+            code: Code::of(&sockets, view.group),
             sockets,
             open: view.connections.len() as u64,
             opened: view.group.opened_total(),

@@ -8,6 +8,7 @@
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 mod close_wait;
+mod code;
 mod exhaustion;
 mod finding;
 mod glance;
@@ -29,6 +30,7 @@ mod undated;
 mod unreturned;
 mod view;
 
+pub use code::{Code, Share};
 pub use finding::{Confidence, Finding, FindingId, Kind};
 pub use knob::{Knob, Unit};
 pub use limits::Breach;

@@ -1,0 +1,451 @@
+//! A finding's code with names: which function opened its sockets, which used them last.
+//!
+//! The verdict knows sites by number. Here they get their frames, sites that share the application's innermost
+//! function are taken together (one leak is reached by many paths), and it is decided which function the first
+//! sentence names.
+
+use std::{fmt::Write as _, sync::Arc};
+
+use super::{escape::escape, text::plural};
+use crate::{
+    callsite::{Frame, Origin, Quality, Site, Sites},
+    verdict::{Code, Finding, Kind, Share},
+};
+
+/// Sites of a finding that are described, per role; the rest is counted.
+const DESCRIBED: usize = 16;
+/// Frames of the application that text shows.
+const SHOWN: usize = 8;
+/// Libraries that text names where it leaves out their frames.
+const LIBRARIES: usize = 4;
+/// Characters of a function's name in text.
+const NAME: usize = 72;
+/// Characters of a path in text.
+const PATH: usize = 56;
+
+/// What code did with a finding's sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// It opened them.
+    Opened,
+    /// It used them last.
+    LastUsed,
+    /// It opens such sockets now; who opened these was not seen.
+    OpensNow,
+}
+
+impl Part {
+    /// Word for the log.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Opened => "opened",
+            Self::LastUsed => "last_used",
+            Self::OpensNow => "opens_now",
+        }
+    }
+}
+
+/// A share of a finding's sockets, and its site's frames as far as anybody can tell.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// How many.
+    pub share: Share,
+    /// Which code; `None` when nobody can tell any more.
+    pub site: Option<Arc<Site>>,
+}
+
+/// See the module's head. Largest shares first.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// By opening.
+    pub opened: Vec<Named>,
+    /// By last use.
+    pub used: Vec<Named>,
+    /// See [`Part::OpensNow`].
+    pub opens_now: Vec<Named>,
+}
+
+/// The function that the first sentence names.
+#[derive(Clone, Debug)]
+pub struct Culprit {
+    /// What it did.
+    pub part: Part,
+    /// The application's innermost frame.
+    pub frame: Frame,
+    /// With how many of the sockets.
+    pub sockets: usize,
+}
+
+/// Shares whose application's innermost function is the same.
+struct Spot<'a> {
+    share: Share,
+    sites: usize,
+    example: &'a Named,
+}
+
+impl Told {
+    /// Asks for the names of a finding's sites.
+    pub fn of(code: &Code, sites: &mut Sites) -> Self {
+        let mut name = |shares: &[Share]| {
+            let named = shares.iter().enumerate().map(|(place, &share)| Named {
+                share,
+                site: (place < DESCRIBED).then(|| sites.describe(share.site)).flatten(),
+            });
+            named.collect()
+        };
+        Self {
+            opened: name(&code.opened),
+            used: name(&code.used),
+            opens_now: name(&code.opens_now),
+        }
+    }
+
+    /// Every share with what it did.
+    pub fn all(&self) -> impl Iterator<Item = (Part, &Named)> {
+        let parts = [
+            (Part::Opened, &self.opened),
+            (Part::LastUsed, &self.used),
+            (Part::OpensNow, &self.opens_now),
+        ];
+        parts
+            .into_iter()
+            .flat_map(|(part, shares)| shares.iter().map(move |named| (part, named)))
+    }
+
+    /// Which function to name, if one can be.
+    ///
+    /// Who opened them, unless that was a pool's own thread, with no function of the application on its stack, or
+    /// the last use is what more of them have in common: then who had them last did not give them back. Of what
+    /// is missing from a pool, the last use comes first.
+    #[must_use]
+    pub fn culprit(&self, kind: Kind) -> Option<Culprit> {
+        let opened = culprit(Part::Opened, &self.opened);
+        let used = culprit(Part::LastUsed, &self.used);
+        match (opened, used) {
+            (Some(opened), Some(used)) => {
+                let last = kind == Kind::Unreturned || used.sockets > opened.sockets;
+                Some(if last { used } else { opened })
+            }
+            (opened, used) => opened.or(used),
+        }
+    }
+
+    /// What the sites' counts say for the claim.
+    #[must_use]
+    pub fn because(&self) -> Vec<String> {
+        spots(&self.opened)
+            .into_iter()
+            .take(1)
+            .filter(|spot| spot.share.tally.opened > 0)
+            .filter_map(|spot| {
+                let frame = application(spot.example.site.as_deref()?).next()?;
+                Some(format!(
+                    "{} opened {}, of which {} {} closed since",
+                    label(frame),
+                    spot.share.tally.opened,
+                    spot.share.tally.closed,
+                    if spot.share.tally.closed == 1 {
+                        "was"
+                    } else {
+                        "were"
+                    }
+                ))
+            })
+            .collect()
+    }
+
+    /// The stacks as text: each line without indentation, whatever it shows made harmless.
+    #[must_use]
+    pub fn lines(&self, finding: &Finding) -> Vec<String> {
+        let total = finding.sockets.len();
+        let mut lines = Vec::new();
+        block(&mut lines, "opened by", &self.opened, total);
+        let same = match (spots(&self.opened).first(), spots(&self.used).first()) {
+            (Some(opened), Some(used)) => {
+                let (opened, used) = (opened.example, used.example);
+                used.site.is_some() && shown(opened) == shown(used)
+            }
+            _ => false,
+        };
+        if !same {
+            block(&mut lines, "last used by", &self.used, total);
+        }
+        let known: usize = self.opened.iter().map(|named| named.share.sockets).sum();
+        let unknown = total.saturating_sub(known);
+        if unknown == 0 {
+            return lines;
+        }
+        let before = finding.opened_before_attach;
+        let mut word = match (before, self.opened.is_empty()) {
+            (0, true) => "no stack was read of where they were opened".to_owned(),
+            (0, false) => format!("no stack was read of where {unknown} of them were opened"),
+            (_, true) if before == total => "opened before connleak looked".to_owned(),
+            _ => format!("{before} of them were opened before connleak looked"),
+        };
+        if self.used.is_empty() && before > 0 {
+            word.push_str(", and not used since: which code is not known");
+        } else if !self.used.is_empty() && self.opened.is_empty() {
+            word.push_str(": the last use is shown");
+        }
+        lines.push(word);
+        if let Some(spot) = spots(&self.opens_now).first().filter(|_| self.opened.is_empty()) {
+            lines.push(format!(
+                "this process has since opened {} to the same server by",
+                plural(
+                    usize::try_from(spot.share.tally.opened).unwrap_or(usize::MAX),
+                    "connection"
+                )
+            ));
+            stack(&mut lines, spot.example);
+        }
+        lines
+    }
+}
+
+fn culprit(part: Part, shares: &[Named]) -> Option<Culprit> {
+    let spots = spots(shares);
+    let spot = spots.first()?;
+    let frame = application(spot.example.site.as_deref()?).next()?;
+    Some(Culprit {
+        part,
+        frame: frame.clone(),
+        sockets: spot.share.sockets,
+    })
+}
+
+impl Culprit {
+    /// `OrderDao.find (OrderDao.java:88)`, made harmless.
+    #[must_use]
+    pub fn label(&self) -> String {
+        label(&self.frame)
+    }
+}
+
+/// Taken together by the application's innermost function; the largest first.
+fn spots(shares: &[Named]) -> Vec<Spot<'_>> {
+    let mut spots: Vec<(Option<&Frame>, Spot<'_>)> = Vec::new();
+    for named in shares {
+        let frame = named.site.as_deref().and_then(|site| application(site).next());
+        let fellow = spots.iter_mut().find(
+            |(known, _)| matches!((known, frame), (Some(known), Some(frame)) if same_function(known, frame)),
+        );
+        if let Some((_, spot)) = fellow {
+            spot.share.sockets += named.share.sockets;
+            spot.share.stale += named.share.stale;
+            spot.share.tally.opened += named.share.tally.opened;
+            spot.share.tally.closed += named.share.tally.closed;
+            spot.sites += 1;
+        } else {
+            spots.push((
+                frame,
+                Spot {
+                    share: named.share,
+                    sites: 1,
+                    example: named,
+                },
+            ));
+        }
+    }
+    let mut spots: Vec<Spot<'_>> = spots.into_iter().map(|(_, spot)| spot).collect();
+    // Stable: of equals, the one whose single site has most.
+    spots.sort_by_key(|spot| std::cmp::Reverse((spot.share.sockets, spot.share.tally.opened)));
+    spots
+}
+
+fn same_function(a: &Frame, b: &Frame) -> bool {
+    a.function.is_some() && (&a.function, &a.file, &a.module) == (&b.function, &b.file, &b.module)
+}
+
+/// The application's own frames, innermost first.
+pub fn application(site: &Site) -> impl Iterator<Item = &Frame> {
+    site.frames
+        .iter()
+        .filter(|frame| Origin::of(frame) == Origin::Application && frame.function.is_some())
+}
+
+/// Frames that text shows of a stack: the application's, or, where it has none, the libraries'.
+fn shown(named: &Named) -> Vec<&Frame> {
+    let Some(site) = named.site.as_deref() else {
+        return Vec::new();
+    };
+    let own: Vec<&Frame> = site
+        .frames
+        .iter()
+        .filter(|frame| Origin::of(frame) == Origin::Application)
+        .collect();
+    if own.iter().any(|frame| frame.function.is_some()) {
+        return own;
+    }
+    let foreign = |frame: &&Frame| Origin::of(frame) != Origin::Machinery;
+    site.frames.iter().filter(foreign).collect()
+}
+
+fn block(lines: &mut Vec<String>, what: &str, shares: &[Named], total: usize) {
+    let spots = spots(shares);
+    let Some(spot) = spots.first() else { return };
+    let mut heading = match spot.share.sockets {
+        1 if total == 1 => what.to_owned(),
+        all if all == total => format!("all {all} {what}"),
+        some => format!("{some} of {total} {what}"),
+    };
+    if spot
+        .example
+        .site
+        .as_deref()
+        .is_some_and(|site| application(site).next().is_none())
+    {
+        heading.push_str(" libraries alone");
+    }
+    if spot.share.stale > 0 {
+        let _ = write!(
+            heading,
+            " ({} once more since, by code that was not seen)",
+            spot.share.stale
+        );
+    }
+    lines.push(heading);
+    stack(lines, spot.example);
+    let others: usize = spots.iter().skip(1).map(|spot| spot.share.sockets).sum();
+    if others > 0 {
+        let functions = plural(spots.len() - 1, "other function");
+        lines.push(format!("{others} {what} {functions} (-o json has all)"));
+    }
+}
+
+/// A stack, indented by two: shown frames, what was left out, and how far it may be believed.
+fn stack(lines: &mut Vec<String>, named: &Named) {
+    let Some(site) = named.site.as_deref() else {
+        lines.push(format!(
+            "  site {}: its functions can't be told any more",
+            named.share.site
+        ));
+        return;
+    };
+    let frames = shown(named);
+    let rows: Vec<(String, String)> = frames
+        .iter()
+        .take(SHOWN)
+        .map(|frame| (function(frame), place(frame, PATH)))
+        .collect();
+    let width = rows
+        .iter()
+        .map(|(name, _)| name.chars().count())
+        .max()
+        .unwrap_or(0)
+        .min(40);
+    for (name, place) in rows {
+        lines.push(format!("  {name:<width$}  {place}").trim_end().to_owned());
+    }
+    let more = frames.len().saturating_sub(SHOWN);
+    if more > 0 {
+        lines.push(format!("  … {} more of the same kind", plural(more, "frame")));
+    }
+    if let Some(left_out) = left_out(site, &frames) {
+        lines.push(format!("  {left_out}"));
+    }
+    let note = site.note.as_deref().map(escape);
+    match (site.quality, note) {
+        (Quality::Exact, None) => {}
+        (Quality::Exact, Some(note)) => lines.push(format!("  ({note})")),
+        (quality, None) => lines.push(format!("  ({})", quality.name())),
+        (quality, Some(note)) => lines.push(format!("  ({}: {note})", quality.name())),
+    }
+}
+
+/// `… 9 frames in psycopg, libpq`; of machinery nobody wants to know.
+fn left_out(site: &Site, shown: &[&Frame]) -> Option<String> {
+    let mut names: Vec<String> = Vec::new();
+    let mut count = 0;
+    for frame in &site.frames {
+        if shown.iter().any(|known| std::ptr::eq(*known, frame)) {
+            continue;
+        }
+        if let Origin::Library(name) = Origin::of(frame) {
+            count += 1;
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    if count == 0 {
+        // Nothing but an interpreter's own machinery: say so, rather than show an empty stack.
+        return shown.is_empty().then(|| {
+            format!(
+                "{}, none of the application's own",
+                plural(site.frames.len(), "frame")
+            )
+        });
+    }
+    let others = names.len().saturating_sub(LIBRARIES);
+    let mut text = names
+        .iter()
+        .take(LIBRARIES)
+        .map(|name| clip(&escape(name), NAME))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if others > 0 {
+        let _ = write!(text, " and {others} more");
+    }
+    Some(format!("… {} in {text}", plural(count, "frame")))
+}
+
+/// A function as text names it, made harmless: `OrderDao.find`, or, without a name, `payments+0x1a2b`.
+#[must_use]
+pub fn function(frame: &Frame) -> String {
+    if let Some(name) = &frame.function {
+        return clip(&escape(name), NAME);
+    }
+    let module = frame
+        .module
+        .as_deref()
+        .map_or("?", |module| module.rsplit('/').next().unwrap_or(module));
+    let module = clip(&escape(module), NAME);
+    frame
+        .offset
+        .map_or_else(|| module.clone(), |offset| format!("{module}+{offset:#x}"))
+}
+
+/// `/srv/payments/dao.py:88`, or the module where no source is known; the end of it when it is long.
+fn place(frame: &Frame, longest: usize) -> String {
+    let Some(path) = frame.file.as_deref().or(frame.module.as_deref()) else {
+        return String::new();
+    };
+    let path = escape(path);
+    let length = path.chars().count();
+    let path = if length > longest {
+        let end: String = path.chars().skip(length - longest + 1).collect();
+        format!("…{end}")
+    } else {
+        path.into_owned()
+    };
+    match frame.line {
+        Some(line) if frame.file.is_some() => format!("{path}:{line}"),
+        _ => path,
+    }
+}
+
+/// `OrderDao.find (OrderDao.java:88)`
+fn label(frame: &Frame) -> String {
+    let short = Frame {
+        file: frame
+            .file
+            .as_deref()
+            .map(|file| file.rsplit('/').next().unwrap_or(file).to_owned()),
+        module: None,
+        ..frame.clone()
+    };
+    let place = place(&short, PATH);
+    if place.is_empty() {
+        function(frame)
+    } else {
+        format!("{} ({place})", function(frame))
+    }
+}
+
+fn clip(text: &str, longest: usize) -> String {
+    if text.chars().count() <= longest {
+        return text.to_owned();
+    }
+    text.chars().take(longest - 1).chain(['…']).collect()
+}
