@@ -36,7 +36,7 @@ pub fn left(finding: &Finding) -> Option<String> {
     }
     let (limit, setting) = default_limit(finding.server.system)?;
     Some(format!(
-        "the server's limit is not known here: --server-limit N; the default of {setting} is {limit}, and {open} are taken"
+        "the server's limit is not known here (--server-limit N); {setting} is {limit} by default, and {open} are taken"
     ))
 }
 
@@ -51,7 +51,7 @@ pub fn exhaustion(finding: &Finding, process: &Process) -> String {
     }
     match (finding.exhausted_in(), pace(finding)) {
         (Some(time), Some(pace)) => format!(
-            "{to} is full in {} at {pace}: {open} of {limit} connections are taken; {who} holds {own}",
+            "{to} will be full in {} at {pace}: {open} of {limit} connections are taken; {who} holds {own}",
             human(time)
         ),
         _ => format!("{who} holds {own} of the {limit} connections that {to} accepts"),

@@ -220,6 +220,12 @@ impl Finding {
             .or_else(|| self.outlook.full_in(estimate()?))
     }
 
+    /// Whether it is about a server and all that use it; the process is only the one that stands out.
+    #[must_use]
+    pub fn is_about_server(&self) -> bool {
+        self.kind == Kind::Exhaustion || matches!(self.breach, Some(Breach::Headroom { .. }))
+    }
+
     /// The group that it is about.
     #[must_use]
     pub fn key(&self) -> GroupKey {

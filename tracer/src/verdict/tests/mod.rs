@@ -7,6 +7,7 @@ mod inherited;
 mod leak;
 mod limits;
 mod owned;
+mod stable;
 mod track;
 mod unreturned;
 
