@@ -9,13 +9,13 @@
 mod backends;
 mod bad_input;
 mod churn;
-mod close_wait;
 mod demo;
 mod journal;
+mod kept;
 mod leak;
+mod limits;
 mod log_file;
 mod namespaces;
-mod never_used;
 mod pool;
 mod scan_mariadb;
 mod scan_postgres;

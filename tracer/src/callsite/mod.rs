@@ -13,6 +13,7 @@ pub mod library;
 pub mod managed;
 pub mod mapped;
 pub mod native;
+pub mod node;
 pub mod process_memory;
 pub mod python;
 pub mod site;

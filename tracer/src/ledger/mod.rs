@@ -37,7 +37,7 @@ pub use group::{Group, Who};
 use troughs::Troughs;
 
 use crate::{
-    callsite::Role,
+    callsite::{Role, SiteId},
     event::{
         Cause, Change, Connect, Cookie, Event, Hello, Holder, Loss, Nanos, Observation, SECOND, Server,
         Snapshot, Stack, State, Threads,
@@ -377,6 +377,9 @@ impl Ledger {
 
     /// Which code opened or used a connection.
     fn stack(&mut self, stack: &Stack) {
+        if stack.role == Role::Opened && stack.site == SiteId::UNKNOWN {
+            return;
+        }
         let known = self.connections.get(&stack.cookie);
         if known.is_some_and(|known| !known.precedes(stack)) {
             self.read_stack(stack.cookie, stack.role, stack.into());

@@ -74,7 +74,7 @@ fn frame(text: &str) -> Option<Frame> {
     };
     Some(Frame {
         runtime: Runtime::Java,
-        function: Some(bounded(function)),
+        function: Some(bounded(&super::method::stable(function))),
         file: file.map(bounded),
         line,
         module: module.map(bounded),

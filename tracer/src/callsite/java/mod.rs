@@ -1,25 +1,34 @@
 //! Java, on HotSpot: the frames of a thread, without a flag at the machine's start.
 //!
-//! [`tables`] reads what the machine publishes about its own structures. [`attach`] asks it for a thread dump, if
-//! [`target`] says that it survives being asked and [`budget`] that it was not asked too often; [`dump`] finds the
-//! thread in it.
+//! [`tables`] reads what the machine publishes about its own structures, [`layout`] what a [`walk`] of the copied stack
+//! needs of it, and [`method`] the names. So the process is not stopped, and the frames are those of the moment.
+//!
+//! Where that fails (a machine of another make or age, a stack that was cut), [`attach`] asks for a thread dump, if
+//! [`target`] says that the machine survives being asked and [`budget`] that it was not asked too often; [`dump`] finds
+//! the thread in it.
 
 #![forbid(unsafe_code)]
 
 pub mod attach;
 pub mod budget;
+mod compressed;
 pub mod dump;
+pub mod layout;
+pub mod method;
 pub mod tables;
 pub mod target;
+pub mod walk;
 
 use std::time::{Duration, Instant};
 
+use self::walk::Cursor;
 use self::{attach::Refusal, budget::Budget, tables::Tables, target::Target};
 use super::{
-    Quality, Role,
+    Capture, Quality, Role,
     managed::Answer,
     mapped::{Mapped, Symbols},
-    process_memory::ProcessMemory,
+    native::{End, NativeStack},
+    process_memory::{AtCapture, Memory, ProcessMemory},
 };
 use crate::owner::ProcessId;
 
@@ -32,6 +41,8 @@ const FIRST_PATIENCE: Duration = Duration::from_millis(100);
 
 /// One virtual machine.
 pub struct Machine {
+    /// How its stacks are walked.
+    pub layout: Option<layout::Layout>,
     dumps: Result<Target, Refusal>,
     budget: Budget,
     asked: bool,
@@ -44,14 +55,75 @@ impl Machine {
         let library = files.iter().find(|file| file.name() == "libjvm.so")?;
         let memory = ProcessMemory::new(id.pid, READS)?;
         let symbols = Symbols::of(&memory, library.base)?;
-        let dumps = match Tables::read(&memory, &symbols) {
-            Some(tables) => Target::of(id, &tables, &memory),
+        let tables = Tables::read(&memory, &symbols);
+        let dumps = match &tables {
+            Some(tables) => Target::of(id, tables, &memory),
             None => Err("the machine is none that is known"),
         };
         Some(Self {
+            layout: tables.and_then(|tables| layout::Layout::of(&tables, &memory)),
             dumps,
             budget: Budget::new(Instant::now()),
             asked: false,
+        })
+    }
+
+    /// The frames of a captured thread: from its stack, or, where that fails, by a thread dump.
+    pub fn frames<M: Memory>(
+        &mut self,
+        memory: &AtCapture<'_, M>,
+        capture: &Capture<'_>,
+        native: &NativeStack,
+        thread_dumps: bool,
+    ) -> Option<Answer> {
+        let walked = self.walk(memory, capture, native);
+        match walked {
+            Some(answer) if !answer.frames.is_empty() => return Some(answer),
+            // The machine's own threads have no Java frames.
+            None => return None,
+            Some(_) if !thread_dumps => return walked,
+            Some(_) => {}
+        }
+        Some(self.dump(capture.tid, capture.role))
+    }
+
+    /// `None` when the thread was not in Java.
+    fn walk<M: Memory>(
+        &self,
+        memory: &AtCapture<'_, M>,
+        capture: &Capture<'_>,
+        native: &NativeStack,
+    ) -> Option<Answer> {
+        let unknown = || Some(Answer::nothing("the machine is none that is known"));
+        let Some(layout) = &self.layout else {
+            return unknown();
+        };
+        let found = native
+            .frames
+            .iter()
+            .position(|frame| walk::is_code(layout, frame.address));
+        let Some((before, frame)) = found.and_then(|number| Some((number, native.frames.get(number)?)))
+        else {
+            // Cut before it came there.
+            return (native.end != End::Root)
+                .then(|| Answer::nothing("the stack ends before the Java frames"));
+        };
+        let at = |distance: u32| capture.registers.sp.checked_add(u64::from(distance));
+        let cursor = Cursor {
+            pc: frame.address,
+            sp: at(frame.sp)?,
+            fp: frame.fp.and_then(at).unwrap_or_default(),
+        };
+        let walk = walk::walk(layout, memory, cursor);
+        Some(Answer {
+            before,
+            quality: if walk.complete {
+                Quality::Exact
+            } else {
+                Quality::Partial
+            },
+            note: (!walk.complete).then(|| "some Java frames could not be read".to_owned()),
+            frames: walk.frames,
         })
     }
 
@@ -88,6 +160,7 @@ impl Machine {
             return Err("the thread had moved on");
         }
         Ok(Answer {
+            before: usize::MAX,
             frames: thread.frames,
             quality: Quality::Approximate,
             note: Some(format!(
