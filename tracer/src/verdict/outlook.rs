@@ -19,7 +19,7 @@ use crate::{
 pub struct Outlook {
     /// Connections that the server accepts in all, if somebody said.
     pub limit: Option<u64>,
-    /// Connections that this host's processes have to it: the fewest of the last seconds.
+    /// Connections that this host's processes have to it: the fewer of the last two snapshots.
     pub open: u64,
     /// How that grows; `None` while it is not known.
     pub growth: Option<Growth>,
@@ -54,12 +54,8 @@ impl Outlook {
 /// How every server stands.
 pub(super) fn all(ledger: &Ledger, policy: &Policy) -> BTreeMap<Arc<Server>, Outlook> {
     let outlook = |(server, points): (&Arc<Server>, Vec<(Nanos, u64)>)| {
-        let last = points.last().map_or(0, |&(at, _)| at);
         // A server that refuses a connection has accepted it first: for a moment there are more than its limit.
-        let lately = points
-            .iter()
-            .rev()
-            .take_while(|&&(at, _)| last.saturating_sub(at) <= policy.rules.patience);
+        let lately = points.iter().rev().take(2);
         let outlook = Outlook {
             limit: policy.limits_of(None, server).server_limit,
             open: lately.map(|&(_, open)| open).min().unwrap_or(0),
