@@ -4,7 +4,7 @@
 //! when one is gone.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid, bpf_ktime_get_ns},
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns},
     macros::{btf_tracepoint, map},
     maps::LruHashMap,
     programs::BtfTracePointContext,
@@ -13,7 +13,7 @@ use connleak_ebpf::{ABSENT, AF_UNIX, Activity, Counter, KIND_UNIX, UNIX_PATH_LEN
 
 use super::{
     Skip, access,
-    read::{self, member, offset},
+    read::{self, Direct, Read as _, member, offset},
     send::{count, send_in_place},
 };
 
@@ -52,7 +52,7 @@ pub fn connleak_receive(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn note(sk: *const u8, length: i32, update: impl FnOnce(&mut Activity, u64)) {
-    if length <= 0 || !matches!(member::<u16>(sk, offset!(skc_family)), Ok(AF_UNIX)) {
+    if length <= 0 || !matches!(Direct::word::<u16>(sk, offset!(skc_family)), Ok(AF_UNIX)) {
         return;
     }
     let Ok(cookie) = access::unix_identity(sk) else {
@@ -97,10 +97,8 @@ fn discover(sk: *const u8, cookie: u64, now: u64, activity: Activity) -> Result<
         row.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
         row.fd = bpf_get_current_uid_gid() as u32;
         copy_name(address, row)?;
-        // SAFETY: no arguments.
-        let task = unsafe { bpf_get_current_task() } as *const u8;
-        let leader: *const u8 = member(task, offset!(task_group_leader))?;
-        row.process_start = member(leader, offset!(task_start))?;
+        let leader;
+        (leader, row.process_start) = access::leader()?;
         row.comm = member(leader, offset!(task_comm))?;
         Ok(())
     })?;

@@ -289,18 +289,20 @@ impl Ledger {
         self.unsettled &= self.lost_at.is_some_and(|lost| lost >= snapshot.began);
     }
 
-    /// Writes down for each group how many of its connections are silent, and how many are open; and that for
-    /// each server.
+    /// Writes down for each group how many of its connections are silent, and how many are open, and how much
+    /// they have carried; and for each server how many it has.
     fn count(&mut self, at: Nanos) {
         let mut servers: BTreeMap<&Arc<Server>, u64> = BTreeMap::new();
         for (key, group) in &mut self.groups {
-            let (mut silent, mut held, mut taken) = (0, 0, 0);
+            let (mut silent, mut held, mut taken, mut sends) = (0, 0, 0, 0);
             let members = group.members().iter();
             for connection in members.filter_map(|cookie| self.connections.get(cookie)) {
                 silent += u64::from(connection.silent_since(at.saturating_sub(SECOND)));
                 held += u64::from(!matches!(connection.state, State::Connecting | State::Closing));
+                sends += u64::from(connection.traffic.sends.unwrap_or(0));
                 taken += u64::from(connection.state == State::Established);
             }
+            group.sent_now(at, sends);
             group.count_now(at, silent, held);
             *servers.entry(&key.server).or_default() += taken;
         }
@@ -546,8 +548,9 @@ impl Ledger {
         let established = connection.established();
         if let Some(group) = connection.group_key().and_then(|key| self.groups.get_mut(&key)) {
             group.remove(cookie);
+            group.sent_by_closed(connection.traffic.sends.unwrap_or(0));
             if established {
-                group.closed(at);
+                group.closed(at, connection.last_use());
             }
             if let (Some(_), Some(opening)) = (connection.counted_at, connection.opening) {
                 group.tallies_mut().closed(opening.site);

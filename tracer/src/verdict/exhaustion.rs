@@ -43,7 +43,7 @@ pub(super) fn claim<'a>(users: Users<'a>, outlook: &Outlook, policy: &Policy) ->
             format!("{} of {limit} are taken, as far as this host sees", outlook.open),
         );
     } else if let (Some(growth), Some(_)) = (growing, ahead)
-        && (users.leak.is_some() || growth.over >= rules.growth)
+        && (users.leak.is_some() || growth.over >= rules.pace)
     {
         say(
             if users.leak.is_some() {

@@ -64,7 +64,7 @@ pub fn growth(points: &[Point], rules: &Rules) -> Option<Growth> {
     let whole = last.saturating_sub(first);
     // What shorter times have shown: how long, and how much stayed.
     let mut shorter: Vec<(Nanos, u64)> = Vec::new();
-    let windows = std::iter::successors(Some(rules.growth), |window| window.checked_mul(2));
+    let windows = std::iter::successors(Some(rules.pace), |window| window.checked_mul(2));
     for window in windows {
         let from = last.saturating_sub(window);
         let inside = &points[points.partition_point(|&(at, _)| at < from)..];
@@ -88,7 +88,7 @@ pub fn growth(points: &[Point], rules: &Rules) -> Option<Growth> {
         }
         shorter.push((window, rise));
     }
-    (whole >= rules.growth).then_some(Growth {
+    (whole >= rules.pace).then_some(Growth {
         per_min: 0.0,
         over: whole,
     })

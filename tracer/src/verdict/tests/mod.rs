@@ -3,6 +3,7 @@
 mod arbitrary;
 mod descriptors;
 mod glance;
+mod healthy;
 mod inherited;
 mod leak;
 mod limits;
