@@ -13,12 +13,11 @@ use std::{
 };
 
 use super::{
-    Capture, Frame, Quality,
-    java::Machine,
-    mapped,
+    Capture, Frame, Quality, java, mapped, moment,
     native::NativeStack,
-    node::Isolate,
-    process_memory::{AtCapture, ProcessMemory},
+    node, php,
+    process_memory::{AtCapture, Memory, ProcessMemory},
+    ruby,
 };
 use crate::owner::ProcessId;
 
@@ -59,8 +58,10 @@ impl Answer {
 
 /// The runtime in a process.
 enum Runtime {
-    Java(Box<Machine>),
-    Node(Box<Isolate>),
+    Java(Box<java::Machine>),
+    Node(Box<node::Isolate>),
+    Php(php::Engine),
+    Ruby(ruby::Machine),
     None { since: Instant },
 }
 
@@ -107,18 +108,101 @@ impl Managed {
                 });
                 isolate.frames(&memory, pointers)
             }
+            Runtime::Php(engine) => {
+                while_it_waits(&memory.rest, capture, native, "PHP", &engine.path, |memory| {
+                    engine.frames(memory)
+                })
+            }
+            Runtime::Ruby(machine) => match machine.unknown_version() {
+                Some(version) => Some(Answer::nothing(format!(
+                    "Ruby {version} is a version that can't be read"
+                ))),
+                None => while_it_waits(&memory.rest, capture, native, "Ruby", &machine.path, |memory| {
+                    machine.frames(memory, capture.registers.sp)
+                }),
+            },
             Runtime::None { .. } => None,
         }
     }
+
+    /// Whether this process's stacks are worth little when they are read late.
+    #[must_use]
+    pub fn is_urgent(&self, id: ProcessId) -> bool {
+        matches!(
+            self.processes.get(&id),
+            Some(Runtime::Node(_) | Runtime::Php(_) | Runtime::Ruby(_))
+        )
+    }
+
+    /// Whether a runtime runs in this process, so that one native stack may belong to many functions.
+    #[must_use]
+    pub fn is_managed(&self, id: ProcessId) -> bool {
+        !matches!(self.processes.get(&id), None | Some(Runtime::None { .. }))
+    }
+}
+
+/// Frames that an interpreter keeps in its heap: those of the captured moment only if the thread still waits in the same
+/// call of the interpreter's, before they are read and after.
+fn while_it_waits<M: Memory>(
+    memory: &M,
+    capture: &Capture<'_>,
+    native: &NativeStack,
+    language: &str,
+    interpreter: &str,
+    read: impl FnOnce(&M) -> Option<Vec<Frame>>,
+) -> Option<Answer> {
+    let mut frames = native.frames.iter().enumerate();
+    let is_interpreter =
+        |module: &str| module.trim_end_matches(" (deleted)") == interpreter.trim_end_matches(" (deleted)");
+    let inside = frames.find(|(number, frame)| {
+        *number > 0
+            && frame
+                .module
+                .as_ref()
+                .is_some_and(|module| is_interpreter(module.path()))
+    });
+    // A thread of another kind, or one whose stack was cut before.
+    let (before, frame) = inside?;
+    let call = moment::Call::into_frame(capture, frame)?;
+    let moved = || {
+        Some(Answer::nothing(format!(
+            "the thread had moved on before its {language} frames could be read"
+        )))
+    };
+    if !call.lasts(memory) {
+        return moved();
+    }
+    let Some(frames) = read(memory) else {
+        return Some(Answer::nothing(format!(
+            "its {language} frames could not be read"
+        )));
+    };
+    if !call.lasts(memory) {
+        return moved();
+    }
+    Some(Answer {
+        before,
+        frames,
+        quality: Quality::Approximate,
+        note: Some(format!(
+            "{language} frames were read a moment later, while the thread waited in the same call"
+        )),
+    })
 }
 
 fn detect(id: ProcessId) -> Runtime {
     let files = mapped::files(Path::new("/proc"), id.pid);
-    if let Some(machine) = Machine::detect(id, &files) {
+    if let Some(machine) = java::Machine::detect(id, &files) {
         return Runtime::Java(Box::new(machine));
     }
-    if let Some(isolate) = Isolate::detect(id, &files) {
+    if let Some(isolate) = node::Isolate::detect(id, &files) {
         return Runtime::Node(Box::new(isolate));
+    }
+    if let Some(engine) = php::Engine::detect(id, &files) {
+        return Runtime::Php(engine);
+    }
+    if let Some(machine) = ruby::Machine::detect(id, &files) {
+        return Runtime::Ruby(machine);
     }
     Runtime::None {
         since: Instant::now(),

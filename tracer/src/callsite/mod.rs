@@ -12,10 +12,13 @@ pub mod java;
 pub mod library;
 pub mod managed;
 pub mod mapped;
+pub mod moment;
 pub mod native;
 pub mod node;
+pub mod php;
 pub mod process_memory;
 pub mod python;
+pub mod ruby;
 pub mod site;
 pub mod sites;
 
