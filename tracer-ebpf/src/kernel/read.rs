@@ -24,6 +24,14 @@ pub(crate) fn load_offset(place: usize) -> u32 {
     unsafe { core::ptr::read_volatile((&raw const OFFSETS).cast::<u8>().add(place).cast::<u32>()) }
 }
 
+/// Loads a member of a structure that the verifier knows; faster than a helper's checked read.
+#[inline(always)]
+pub(crate) fn load<T: Copy>(base: *const u8, offset: u32) -> T {
+    // SAFETY: the verifier refuses the program unless this lies within the structure; should that be gone, the kernel
+    // makes the load give 0.
+    unsafe { core::ptr::read_volatile(base.add(offset as usize).cast::<T>()) }
+}
+
 /// Reads a `T` at `offset` bytes from the kernel address `base`.
 #[inline(always)]
 pub(crate) fn member<T: Copy>(base: *const u8, offset: u32) -> Result<T, Skip> {

@@ -4,8 +4,11 @@ use connleak_ebpf::{AF_INET, AF_INET6, Flow};
 
 use super::{
     Skip, filter,
-    read::{member, offset, optional},
+    read::{load, member, offset, optional},
 };
+
+/// `IPPROTO_TCP`.
+pub(crate) const TCP: u16 = 6;
 
 /// Reads both ends, if the remote one is a database's.
 #[inline(always)]
@@ -38,6 +41,26 @@ pub(crate) fn wanted_flow(sk: *const u8) -> Result<Flow, Skip> {
         pad: 0,
         netns: netns(sk)?,
     })
+}
+
+/// Whether this is a TCP socket whose remote end is a database's. Asked on every send of every socket, so by plain
+/// loads, the port first of what tells.
+#[inline(always)]
+pub(crate) fn wanted(sk: *const u8) -> bool {
+    let family: u16 = load(sk, offset!(skc_family));
+    if family != AF_INET && family != AF_INET6 {
+        return false;
+    }
+    let port: u16 = load(sk, offset!(skc_dport));
+    if !filter::port_wanted(u16::from_be(port)) || load::<u16>(sk, offset!(sk_protocol)) != TCP {
+        return false;
+    }
+    !filter::only_servers()
+        || match family {
+            AF_INET => member(sk, offset!(skc_daddr)).map(mapped),
+            _ => member(sk, offset!(skc_v6_daddr)),
+        }
+        .is_ok_and(filter::address_wanted)
 }
 
 /// The inode number of the socket's network namespace.

@@ -18,7 +18,7 @@ use super::{
     Skip, access,
     read::{member, offset},
     send::{count, send},
-    socket,
+    socket, stack,
 };
 
 /// `sock/inet_sock_set_state(sk, oldstate, newstate)`.
@@ -64,7 +64,14 @@ fn try_state(sk: *const u8, old_state: u8, new_state: u8) -> Result<(), Skip> {
     let mut transition = read(sk, KIND_STATE, old_state, new_state)?;
     if old_state == tcp::CLOSE && new_state == tcp::SYN_SENT {
         transition.kind = KIND_CONNECT;
-        send(connect(transition)?);
+        let connect = connect(transition)?;
+        send(connect);
+        // After the event, so that the agent knows the socket when its stack comes.
+        stack::opened(
+            connect.transition.cookie,
+            connect.transition.at,
+            connect.process_start,
+        );
     } else {
         send(transition);
     }

@@ -15,6 +15,7 @@ use super::{
     Skip, access,
     read::{self, member, offset},
     send::{count, send_in_place},
+    socket, stack,
 };
 
 /// What each client's end has carried, by cookie. The least recently used go when it is full, and count as
@@ -27,10 +28,17 @@ const STREAM: u16 = 1;
 /// Bytes before the path in `struct sockaddr_un`: `sun_family`.
 const FAMILY_LEN: u32 = 2;
 
-/// `sock/sock_send_length(sk, ret, flags)`.
+/// `sock/sock_send_length(sk, ret, flags)`: for TCP sockets, too, of which only the sender's code is of interest.
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn connleak_send(ctx: BtfTracePointContext) -> i32 {
     let length: i32 = ctx.arg(1);
+    if length > 0 && stack::follows_uses() && socket::wanted(ctx.arg(0)) {
+        // Its cookie is there: the connect asked for it, or the first snapshot.
+        if let Ok(cookie) = access::identity(ctx.arg(0)) {
+            stack::used(cookie);
+        }
+        return 0;
+    }
     note(ctx.arg(0), length, |activity, now| {
         activity.last_sent = now;
         activity.sends += 1;

@@ -16,10 +16,10 @@ use super::{
     Capture, Frame, Quality, java, mapped, moment,
     native::NativeStack,
     node, php,
-    process_memory::{AtCapture, Memory, ProcessMemory},
+    process_memory::{AtCapture, Pages, ProcessMemory},
     ruby,
 };
-use crate::owner::ProcessId;
+use crate::{event::Nanos, owner::ProcessId};
 
 /// Processes that are remembered.
 const MAX_PROCESSES: usize = 1024;
@@ -57,6 +57,7 @@ impl Answer {
 }
 
 /// The runtime in a process.
+#[derive(Debug)]
 enum Runtime {
     Java(Box<java::Machine>),
     Node(Box<node::Isolate>),
@@ -66,10 +67,40 @@ enum Runtime {
 }
 
 /// The readers, and what they know of processes. For one thread.
+#[derive(Debug)]
 pub struct Managed {
     /// Whether Java machines may be asked for thread dumps.
     thread_dumps: bool,
+    budget: Budget,
     processes: HashMap<ProcessId, Runtime>,
+}
+
+/// How many stacks are read in a second: at some 0.2 ms each.
+#[derive(Debug)]
+struct Budget {
+    left: u64,
+    reckoned: Nanos,
+}
+
+impl Budget {
+    const PER_SECOND: u64 = 300;
+    const MOST: u64 = 2 * Self::PER_SECOND;
+
+    fn take(&mut self, now: Nanos) -> bool {
+        const EACH: Nanos = 1_000_000_000 / Budget::PER_SECOND;
+        let new = now.saturating_sub(self.reckoned) / EACH;
+        if new > 0 {
+            self.left = self.left.saturating_add(new).min(Self::MOST);
+            self.reckoned = now;
+        }
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                true
+            }
+            None => false,
+        }
+    }
 }
 
 impl Managed {
@@ -78,6 +109,10 @@ impl Managed {
     pub fn new(thread_dumps: bool) -> Self {
         Self {
             thread_dumps,
+            budget: Budget {
+                left: Budget::MOST,
+                reckoned: 0,
+            },
             processes: HashMap::new(),
         }
     }
@@ -97,7 +132,16 @@ impl Managed {
             }
             self.processes.insert(id, detect(id));
         }
-        let memory = AtCapture::new(capture, ProcessMemory::new(id.pid, READS)?);
+        if !self.is_managed(id) {
+            return None;
+        }
+        if !self.budget.take(capture.at) {
+            return Some(Answer::nothing(
+                "there were too many stacks to read its runtime's frames of each",
+            ));
+        }
+        let now = ProcessMemory::new(id.pid, READS)?;
+        let memory = AtCapture::new(capture, Pages::new(&now));
         match self.processes.get_mut(&id)? {
             Runtime::Java(machine) => machine.frames(&memory, capture, native, self.thread_dumps),
             Runtime::Node(isolate) => {
@@ -108,16 +152,14 @@ impl Managed {
                 });
                 isolate.frames(&memory, pointers)
             }
-            Runtime::Php(engine) => {
-                while_it_waits(&memory.rest, capture, native, "PHP", &engine.path, |memory| {
-                    engine.frames(memory)
-                })
-            }
+            Runtime::Php(engine) => while_it_waits(&now, capture, native, "PHP", &engine.path, |memory| {
+                engine.frames(memory)
+            }),
             Runtime::Ruby(machine) => match machine.unknown_version() {
                 Some(version) => Some(Answer::nothing(format!(
                     "Ruby {version} is a version that can't be read"
                 ))),
-                None => while_it_waits(&memory.rest, capture, native, "Ruby", &machine.path, |memory| {
+                None => while_it_waits(&now, capture, native, "Ruby", &machine.path, |memory| {
                     machine.frames(memory, capture.registers.sp)
                 }),
             },
@@ -141,15 +183,28 @@ impl Managed {
     }
 }
 
+/// Whether a process is an interpreter's whose stacks are worth little when they are read late, by its program's name:
+/// before anything of it is read.
+#[must_use]
+pub fn looks_urgent(id: ProcessId) -> bool {
+    let Ok(program) = std::fs::read_link(format!("/proc/{}/exe", id.pid)) else {
+        return false;
+    };
+    let name = program.file_name().unwrap_or_default().as_encoded_bytes();
+    [b"php".as_slice(), b"ruby", b"node"]
+        .iter()
+        .any(|start| name.starts_with(start))
+}
+
 /// Frames that an interpreter keeps in its heap: those of the captured moment only if the thread still waits in the same
 /// call of the interpreter's, before they are read and after.
-fn while_it_waits<M: Memory>(
-    memory: &M,
+fn while_it_waits<'m>(
+    memory: &'m ProcessMemory,
     capture: &Capture<'_>,
     native: &NativeStack,
     language: &str,
     interpreter: &str,
-    read: impl FnOnce(&M) -> Option<Vec<Frame>>,
+    read: impl FnOnce(&Pages<&'m ProcessMemory>) -> Option<Vec<Frame>>,
 ) -> Option<Answer> {
     let mut frames = native.frames.iter().enumerate();
     let is_interpreter =
@@ -172,7 +227,7 @@ fn while_it_waits<M: Memory>(
     if !call.lasts(memory) {
         return moved();
     }
-    let Some(frames) = read(memory) else {
+    let Some(frames) = read(&Pages::new(memory)) else {
         return Some(Answer::nothing(format!(
             "its {language} frames could not be read"
         )));
@@ -206,5 +261,33 @@ fn detect(id: ProcessId) -> Runtime {
     }
     Runtime::None {
         since: Instant::now(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bounded_number_of_stacks_is_read_in_a_second() {
+        let mut managed = Managed::new(false);
+        let second = 1_000_000_000;
+        let taken = |managed: &mut Managed, from: Nanos| {
+            (0..10_000)
+                .filter(|at| managed.budget.take(from + at * 100_000))
+                .count()
+        };
+        assert!((600..=901).contains(&taken(&mut managed, second)));
+        assert!((299..=301).contains(&taken(&mut managed, 2 * second)));
+    }
+
+    #[test]
+    fn a_process_without_a_runtime_is_left_alone() {
+        let id = ProcessId {
+            pid: std::process::id(),
+            start_ticks: 0,
+        };
+        assert!(matches!(detect(id), Runtime::None { .. }));
+        assert!(!looks_urgent(id));
     }
 }

@@ -17,10 +17,15 @@ pub mod native;
 pub mod node;
 pub mod php;
 pub mod process_memory;
+pub mod processes;
 pub mod python;
+pub mod reader;
 pub mod ruby;
 pub mod site;
 pub mod sites;
+pub mod store;
+pub mod uses;
+pub mod worker;
 
 pub use capture::{Capture, PythonFrame, Registers};
 pub use library::Origin;
