@@ -20,7 +20,7 @@ pub use record::{
 };
 pub use stack::{
     PIECE, STACK_BYTES_MAX, STACK_CUT, STACK_KNOWN, STACK_NO_USER, STACK_OPENED, STACK_PYTHON_CUT,
-    STACK_REFUSED, STACK_USED, StackHead, URGENT,
+    STACK_REFUSED, STACK_USED, StackHead, name_hash,
 };
 
 /// `AF_UNIX` of `include/linux/socket.h`.

@@ -2,7 +2,7 @@
 //!
 //! Stacks travel in a ring buffer of their own, so that a flood of them never costs an event.
 
-use crate::record::Record;
+use crate::record::{Record, UNIX_PATH_LEN};
 
 /// The stack of a thread that opens a connection.
 pub const STACK_OPENED: u32 = 1;
@@ -19,9 +19,6 @@ pub const STACK_NO_USER: u32 = 1 << 2;
 pub const STACK_KNOWN: u32 = 1 << 3;
 /// Flag: another use than before, but there were too many of them to copy its stack.
 pub const STACK_REFUSED: u32 = 1 << 4;
-
-/// How a process is marked whose stacks have to be read at once; 0: they don't.
-pub const URGENT: u8 = 1;
 
 /// Most bytes that are copied of a stack.
 pub const STACK_BYTES_MAX: u32 = 64 * 1024;
@@ -66,3 +63,19 @@ pub struct StackHead {
 const _: () = assert!(size_of::<StackHead>() == 88 && align_of::<StackHead>() == 8);
 // SAFETY: `#[repr(C)]`, integers only, and the size above is the sum of the members' sizes.
 unsafe impl Record for StackHead {}
+
+/// What stands for a unix socket's name in a map: FNV-1a, <http://www.isthe.com/chongo/tech/comp/fnv/>.
+#[inline(always)]
+#[must_use]
+pub fn name_hash(name: &[u8; UNIX_PATH_LEN], length: u16) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let mut index = 0;
+    while index < UNIX_PATH_LEN {
+        if index >= length as usize {
+            break;
+        }
+        hash = (hash ^ name[index] as u64).wrapping_mul(0x0100_0000_01b3);
+        index += 1;
+    }
+    hash
+}

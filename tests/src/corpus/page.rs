@@ -36,10 +36,11 @@ pub fn write(records: &[Record]) -> Result<String> {
     page += "*attach*: before the application starts, or so many seconds after. *claimed / true*: sockets in the last \
              line of true findings, and those that had leaked by then (one that leaked within the last `--idle` cannot \
              be claimed yet; a line is repeated at most each 10 s). *s*: seconds from attach or from the third leaked \
-             socket, whichever is later, to the first true finding. *at*: leaked sockets at that moment. *scan*: one look \
-             at the end.\n\n";
-    page += "| scenario | label | attach | watch | claimed / true | s | at | scan | predicted | |\n\
-             | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
+             socket, whichever is later, to the first true finding. *at*: leaked sockets at that moment. *function*: whether the finding has the function of the label: in its \
+             message, on the stack that opened the sockets, or on the one that used them last (in brackets where the \
+             leak began before attach). *scan*: one look at the end.\n\n";
+    page += "| scenario | label | attach | watch | claimed / true | s | at | function | scan | predicted | |\n\
+             | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
     for record in records {
         row(&mut page, record)?;
     }
@@ -89,6 +90,12 @@ fn summary(page: &mut String, records: &[Record], score: &Score) -> Result<()> {
             .map(|record| record.replay.took.as_millis())
             .max()
             .unwrap_or(0)
+    )?;
+    writeln!(
+        page,
+        "\nWhich code: of {} leaks that were found, and whose sockets were opened in view, the function is in {}: \
+         the message itself names it in {}.",
+        score.seen, score.functions, score.in_message
     )?;
     Ok(())
 }
@@ -173,7 +180,7 @@ fn row(page: &mut String, record: &Record) -> Result<()> {
         });
     writeln!(
         page,
-        "| {} | {} | {} | {} | {sockets} | {} | {} | {scan} | {} | {} |",
+        "| {} | {} | {} | {} | {sockets} | {} | {} | {} | {scan} | {} | {} |",
         scenario.name,
         scenario.label,
         scenario
@@ -184,6 +191,7 @@ fn row(page: &mut String, record: &Record) -> Result<()> {
             .and_then(|claim| claim.delay)
             .map_or(String::new(), |delay| format!("{delay:.1}")),
         first.map_or(String::new(), |claim| claim.leaked_then.to_string()),
+        function(record),
         if score::as_predicted(record) {
             "yes"
         } else {
@@ -196,6 +204,14 @@ fn row(page: &mut String, record: &Record) -> Result<()> {
         },
     )?;
     Ok(())
+}
+
+fn function(record: &Record) -> String {
+    match (record.verdict.named, record.seen_from_the_beginning) {
+        (None, _) => String::new(),
+        (Some(place), true) => place.name().to_owned(),
+        (Some(place), false) => format!("({})", place.name().trim_matches('*')),
+    }
 }
 
 fn verdict(claim: &Claim) -> String {

@@ -3,6 +3,7 @@
 mod application;
 mod judged;
 mod kept;
+mod named;
 
 use std::{
     fs,
@@ -23,6 +24,7 @@ use self::{application::Application, judged::judge};
 pub use self::{
     judged::{Claim, Confidence, Scan, Verdict},
     kept::rejudge,
+    named::Named,
 };
 use super::{
     labels::Scenario,
@@ -41,6 +43,8 @@ pub struct Record {
     pub scenario: Scenario,
     /// Truly leaked sockets, of all its processes, in the end.
     pub leaked: usize,
+    /// The agent was attached before the first socket leaked: it could see which code.
+    pub seen_from_the_beginning: bool,
     /// What `watch` said.
     pub verdict: Verdict,
     /// What `scan` said at the end.
@@ -150,6 +154,7 @@ fn record(
     let summaries = said.iter().filter(|(_, line)| lines::is(line, "summary"));
     let lost = summaries.filter_map(|(_, line)| line["completeness"]["events_lost"].as_u64());
     Record {
+        seen_from_the_beginning: members.reached(1).is_none_or(|first| times.attached <= first),
         verdict: judge(scenario, said, members, times.attached, times.start),
         scan: Scan::read(scenario, scanned, members),
         leaked: members.leaked(),

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::run::{Claim, Confidence, Record};
+use super::run::{Claim, Confidence, Named, Record};
 
 /// True and false claims.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,6 +55,12 @@ pub struct Score {
     pub delays: Vec<f64>,
     /// Predictions that came true.
     pub predicted: usize,
+    /// Leaks that were found, in scenarios in which the agent saw the first leaked socket being opened.
+    pub seen: usize,
+    /// Those of them whose function is on the stack that opened the sockets, or that used them last.
+    pub functions: usize,
+    /// Those of them whose function the message itself names.
+    pub in_message: usize,
     /// True findings that were taken back though the leak went on.
     pub taken_back: usize,
 }
@@ -118,6 +124,11 @@ impl Score {
             .collect();
         for kind in false_kinds {
             self.by_kind.entry(kind.to_owned()).or_default().wrong += 1;
+        }
+        if let (true, Some(place)) = (record.seen_from_the_beginning, record.verdict.named) {
+            self.seen += 1;
+            self.functions += usize::from(place > Named::Nowhere);
+            self.in_message += usize::from(place == Named::Message);
         }
         if let Some(claim) = first_right(record) {
             self.delays.extend(claim.delay);

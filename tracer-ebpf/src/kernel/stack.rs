@@ -11,7 +11,7 @@ use aya_ebpf::{
         bpf_task_pt_regs, generated,
     },
     macros::map,
-    maps::{Array, HashMap, LruHashMap, RingBuf},
+    maps::{Array, LruHashMap, RingBuf},
 };
 use connleak_ebpf::{
     Counter, PIECE, PYTHON_FRAMES, PythonFrame, STACK_BYTES_MAX, STACK_CUT, STACK_KNOWN, STACK_NO_USER,
@@ -59,10 +59,21 @@ static USES: LruHashMap<u64, Use> = LruHashMap::with_max_entries(65_536, 0);
 static KNOWN: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16_384, 0);
 
 /// Processes that run code whose frames can't be told here, as the agent says: the agent reads them. Two functions may
-/// have one fingerprint then, so it says nothing, and each use is sent. [`URGENT`] ones are read at once: what is read of
-/// them doesn't wait.
+/// have one fingerprint then, so it says nothing, and each use is sent.
 #[map]
-static MANAGED: HashMap<u32, u8> = HashMap::with_max_entries(1024, 0);
+static MANAGED: LruHashMap<u32, u8> = LruHashMap::with_max_entries(1024, 0);
+
+/// Processes that were met, and whether their stacks have to be read at once each time, as the agent says
+/// ([`ALWAYS`]): their frames' names don't wait. Of each process the first one is, since it may be gone in a moment.
+#[map]
+static PROMPT: LruHashMap<u32, u8> = LruHashMap::with_max_entries(8192, 0);
+
+/// See [`PROMPT`].
+const ALWAYS: u8 = 1;
+
+/// Names of the unix sockets on which databases listen, hashed, as the agent has met them.
+#[map]
+static UNIX_SERVERS: LruHashMap<u64, u8> = LruHashMap::with_max_entries(1024, 0);
 
 const FRAMES: usize = PYTHON_FRAMES * size_of::<PythonFrame>();
 /// One read may begin just below the limit.
@@ -167,14 +178,8 @@ pub(crate) fn used(cookie: u64) {
     let last = match USES.get_ptr_mut(cookie) {
         Some(last) => last,
         None => {
-            let new = Use {
-                fingerprint: 0,
-                reckoned: 0,
-                tokens: 0,
-                lost: 0,
-            };
             // Full is not possible: the least recent goes.
-            let _ = USES.insert(cookie, new, 0);
+            let _ = USES.insert(cookie, Use::NONE, 0);
             let Some(last) = USES.get_ptr_mut(cookie) else {
                 return;
             };
@@ -188,6 +193,31 @@ pub(crate) fn used(cookie: u64) {
         return;
     }
     changed(scratch, last, cookie, &caller, fingerprint);
+}
+
+/// The current thread has carried data on a unix socket for the first time, by the name that a database's server may
+/// have: then this is its opening, and later uses are followed.
+#[inline(always)]
+pub(crate) fn opened_unix(cookie: u64, at: u64, name: u64) {
+    // SAFETY: only whether it is there matters.
+    if stack_bytes() == 0 || unsafe { UNIX_SERVERS.get(name) }.is_none() {
+        return;
+    }
+    if let Ok(process_start) = process_start() {
+        opened(cookie, at, process_start);
+    }
+    if follows_uses() {
+        // Full is not possible: the least recent goes.
+        let _ = USES.insert(cookie, Use::NONE, 0);
+    }
+}
+
+/// The current thread has sent on a unix socket: of interest where the agent or [`opened_unix`] has said so.
+#[inline(always)]
+pub(crate) fn used_unix(cookie: u64) {
+    if follows_uses() && USES.get_ptr(cookie).is_some() {
+        used(cookie);
+    }
 }
 
 /// Other code than before.
@@ -316,6 +346,14 @@ impl Caller {
 }
 
 impl Use {
+    /// None was sent.
+    const NONE: Self = Self {
+        fingerprint: 0,
+        reckoned: 0,
+        tokens: 0,
+        lost: 0,
+    };
+
     /// Takes a token, if there is one.
     #[inline(always)]
     fn take(&mut self, at: u64) -> bool {
@@ -506,9 +544,15 @@ fn bounded(number: u32, most: u32) -> u32 {
 /// Whether to wake the reader: at once for a process that does not wait, and once when the mark is passed.
 #[inline(always)]
 fn wake_up(pid: u32) -> u64 {
-    // SAFETY: only whether it is there matters.
-    if unsafe { MANAGED.get(pid) }.is_some_and(|how| *how == URGENT) {
-        return FORCE_WAKEUP;
+    // SAFETY: one byte.
+    match unsafe { PROMPT.get(pid) } {
+        Some(&ALWAYS) => return FORCE_WAKEUP,
+        Some(_) => {}
+        None => {
+            // Full is not possible: the least recent goes.
+            let _ = PROMPT.insert(pid, 0, 0);
+            return FORCE_WAKEUP;
+        }
     }
     // SAFETY: set before load.
     let mark = unsafe { core::ptr::read_volatile(&raw const STACKS_WAKE_AT) };

@@ -39,7 +39,7 @@ pub fn connleak_send(ctx: BtfTracePointContext) -> i32 {
         }
         return 0;
     }
-    note(ctx.arg(0), length, |activity, now| {
+    note(ctx.arg(0), length, true, |activity, now| {
         activity.last_sent = now;
         activity.sends += 1;
         activity.bytes_sent += u64::from(length.cast_unsigned());
@@ -51,7 +51,7 @@ pub fn connleak_send(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn connleak_receive(ctx: BtfTracePointContext) -> i32 {
     let length: i32 = ctx.arg(1);
-    note(ctx.arg(0), length, |activity, now| {
+    note(ctx.arg(0), length, false, |activity, now| {
         activity.last_received = now;
         activity.bytes_received += u64::from(length.cast_unsigned());
     });
@@ -59,7 +59,7 @@ pub fn connleak_receive(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn note(sk: *const u8, length: i32, update: impl FnOnce(&mut Activity, u64)) {
+fn note(sk: *const u8, length: i32, sends: bool, update: impl FnOnce(&mut Activity, u64)) {
     if length <= 0 || !matches!(member::<u16>(sk, offset!(skc_family)), Ok(AF_UNIX)) {
         return;
     }
@@ -72,6 +72,9 @@ fn note(sk: *const u8, length: i32, update: impl FnOnce(&mut Activity, u64)) {
         // SAFETY: the entry is live for this program's run. Two threads may send on one socket at once;
         // then one addition may be lost, the times are still right.
         update(unsafe { &mut *activity }, now);
+        if sends {
+            stack::used_unix(cookie);
+        }
         return;
     }
     let mut activity = Activity::default();
@@ -92,6 +95,7 @@ fn discover(sk: *const u8, cookie: u64, now: u64, activity: Activity) -> Result<
     else {
         return Err(Skip::Filtered);
     };
+    let mut name = 0;
     send_in_place(|row: &mut UnixRow| {
         row.kind = KIND_UNIX;
         row.at = now;
@@ -105,6 +109,7 @@ fn discover(sk: *const u8, cookie: u64, now: u64, activity: Activity) -> Result<
         row.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
         row.fd = bpf_get_current_uid_gid() as u32;
         copy_name(address, row)?;
+        name = connleak_ebpf::name_hash(&row.path, row.path_len);
         // SAFETY: no arguments.
         let task = unsafe { bpf_get_current_task() } as *const u8;
         let leader: *const u8 = member(task, offset!(task_group_leader))?;
@@ -114,6 +119,7 @@ fn discover(sk: *const u8, cookie: u64, now: u64, activity: Activity) -> Result<
     })?;
     // Full is not possible: the least recent goes.
     let _ = ACTIVITY.insert(cookie, activity, 0);
+    stack::opened_unix(cookie, now, name);
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use crate::{
     event::Stack,
     probes::{
         clock,
-        stacks::{Arrival, Bare, Haste, Stacks},
+        stacks::{Arrival, Bare, Stacks},
     },
 };
 
@@ -33,7 +33,11 @@ enum Order {
     /// This process runs Python.
     Python(u32, PythonLayout),
     /// This process runs another runtime, whose frames the kernel side can't tell.
-    Managed(u32, Haste),
+    Managed {
+        pid: u32,
+        /// What is read of it doesn't stay: its stacks are to be read at once.
+        urgent: bool,
+    },
 }
 
 /// See the module's head.
@@ -69,13 +73,12 @@ impl Reader {
                 stacks.python(process.pid, Some(layout));
             }
             if managed::looks_urgent(process) {
-                stacks.managed(process.pid, Some(Haste::Urgent));
+                stacks.prompt(process.pid, true);
             }
         }
         for process in news.ended {
             self.pythons.forget(process);
             stacks.python(process.pid, None);
-            stacks.managed(process.pid, None);
         }
     }
 
@@ -92,7 +95,10 @@ impl Reader {
             match order {
                 Order::Forget(fingerprint) => stacks.forget(fingerprint),
                 Order::Python(pid, layout) => stacks.python(pid, Some(layout)),
-                Order::Managed(pid, haste) => stacks.managed(pid, Some(haste)),
+                Order::Managed { pid, urgent } => {
+                    stacks.managed(pid);
+                    stacks.prompt(pid, urgent);
+                }
             }
         }
         told.extend(self.uses.news());
@@ -151,8 +157,10 @@ impl Reader {
         if let Some(layout) = self.pythons.prepare(capture.process, capture.at) {
             orders.push(Order::Python(capture.process.pid, layout));
         }
+        // First what may have to be read from the thread itself, which goes on meanwhile.
+        let python = self.pythons.frames(capture);
         let mut stack = Unnamed::of(self.unwinder.unwind(capture));
-        if let Some(python) = self.pythons.frames(capture) {
+        if let Some(python) = python {
             with_python(&mut stack, python);
         } else if let Some(reason) = self.pythons.refused(capture.process) {
             add_note(&mut stack, reason);
@@ -160,11 +168,10 @@ impl Reader {
             with_runtime(&mut stack, answer);
         }
         if self.managed.is_managed(capture.process) {
-            let haste = match self.managed.is_urgent(capture.process) {
-                true => Haste::Urgent,
-                false => Haste::None,
-            };
-            orders.push(Order::Managed(capture.process.pid, haste));
+            orders.push(Order::Managed {
+                pid: capture.process.pid,
+                urgent: self.managed.is_urgent(capture.process),
+            });
         }
         let site = stack.id();
         tracing::trace!(

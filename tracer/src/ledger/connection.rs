@@ -63,8 +63,10 @@ pub struct Connection {
     pub opened_at: Option<Nanos>,
     /// Which code opened it; `None` when that was before attach, or could not be read.
     pub opening: Option<Use>,
-    /// Which code sent on it last, as far as that was seen.
+    /// Which code sent on it last, as far as that was seen, and since when it is the one that does.
     pub last_use: Option<Use>,
+    /// When code of which no stack could be taken began to send on it.
+    unseen_use: Option<Nanos>,
     /// When the server accepted it, if the server could be asked.
     pub accepted_at: Option<Nanos>,
     /// When the ledger first heard of it.
@@ -116,6 +118,7 @@ impl Connection {
             opened_at: Some(connect.at),
             opening: None,
             last_use: None,
+            unseen_use: None,
             accepted_at: None,
             first_seen: connect.at,
             changed_at: connect.at,
@@ -150,6 +153,7 @@ impl Connection {
             opened_at: (!before_attach).then_some(row.at),
             opening: None,
             last_use: None,
+            unseen_use: None,
             accepted_at: row.accepted_at,
             first_seen: row.at,
             changed_at: row.at,
@@ -280,6 +284,12 @@ impl Connection {
         if self.opener.is_some() && self.opened_at > Some(new.at.saturating_add(SKEW)) {
             return None;
         }
+        if new.site == SiteId::UNKNOWN {
+            if role == Role::Used {
+                self.unseen_use = self.unseen_use.max(Some(new.at));
+            }
+            return None;
+        }
         let known = match role {
             Role::Opened => &mut self.opening,
             Role::Used => &mut self.last_use,
@@ -290,6 +300,12 @@ impl Connection {
         }
         let before = known.replace(new).map(|known| known.site);
         (role == Role::Opened && before != Some(new.site)).then_some((before, new.site))
+    }
+
+    /// Whether other code has sent on it since the use whose stack was taken.
+    #[must_use]
+    pub fn used_unseen(&self) -> bool {
+        self.unseen_use > self.last_use.map(|last| last.at)
     }
 
     /// Whether this event is older than what other events have told.

@@ -36,7 +36,7 @@ use early::Early;
 pub use group::{Group, Who};
 
 use crate::{
-    callsite::Role,
+    callsite::{Role, SiteId},
     event::{
         Cause, Change, Connect, Cookie, Event, Hello, Holder, Loss, Nanos, Observation, SECOND, Server,
         Snapshot, Stack, State, Threads,
@@ -350,6 +350,9 @@ impl Ledger {
 
     /// Which code opened or used a connection.
     fn stack(&mut self, stack: &Stack) {
+        if stack.role == Role::Opened && stack.site == SiteId::UNKNOWN {
+            return;
+        }
         let known = self.connections.get(&stack.cookie);
         if known.is_some_and(|known| !known.precedes(stack)) {
             self.read_stack(stack.cookie, stack.role, stack.into());

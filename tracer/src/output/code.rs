@@ -300,7 +300,7 @@ fn block(lines: &mut Vec<String>, what: &str, shares: &[Named], total: usize) {
     if spot.share.stale > 0 {
         let _ = write!(
             heading,
-            " ({} once more since, by code that was not seen)",
+            " ({} of them since by code that was not seen)",
             spot.share.stale
         );
     }

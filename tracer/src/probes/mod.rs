@@ -231,6 +231,9 @@ impl Probes {
             && !missing
                 .iter()
                 .any(|(probe, _)| probe.hook_name().starts_with("sock_"));
+        if stacks.is_some() {
+            translator.unix_sites = Some(stacks::UnixSites::take(&mut ebpf, databases)?);
+        }
         // Without it the summary has no run times; nothing else changes.
         let stats = options
             .measure

@@ -1,7 +1,12 @@
 //! Copies of threads' stacks, as the kernel programs hand them up: the ring buffer that they come through, what a
 //! record of it holds, and what can be asked of the programs meanwhile.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::{
+    collections::HashSet,
+    fs::File,
+    io::Read as _,
+    os::fd::{AsFd, BorrowedFd},
+};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
@@ -11,7 +16,7 @@ use aya::{
 use connleak_ebpf::{
     Offsets, PYTHON_FRAMES, PythonFrame as FrameRecord, PythonLayout, Record as _, STACK_BYTES_MAX,
     STACK_CUT, STACK_KNOWN, STACK_NO_USER, STACK_OPENED, STACK_PYTHON_CUT, STACK_REFUSED, STACK_USED,
-    StackHead, URGENT,
+    StackHead, UNIX_PATH_LEN, UnixRow, name_hash,
 };
 
 use super::{Backend, offsets};
@@ -19,6 +24,7 @@ use crate::{
     callsite::{Capture, PythonFrame, Registers, Role},
     event::Cookie,
     owner::ProcessId,
+    server::Databases,
 };
 
 /// Which stacks are copied.
@@ -130,13 +136,73 @@ struct Layout(PythonLayout);
 // SAFETY: `#[repr(C)]` integers of 80 bytes in all, as the ABI asserts: no padding, and any bit pattern is valid.
 unsafe impl aya::Pod for Layout {}
 
-/// How soon a process's stacks have to be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Haste {
-    /// With the others.
-    None,
-    /// At once: what is read of the process then does not stay.
-    Urgent,
+/// The uses of a socket as the kernel side keeps them: this side only makes the entry, of zeros.
+const NO_USE: [u64; 3] = [0; 3];
+/// `BPF_NOEXIST` of `include/uapi/linux/bpf.h`.
+const NEW_ONLY: u64 = 1;
+/// Unix sockets that are followed, like the kernel side's map.
+const FOLLOWED: usize = 65_536;
+/// Bytes of `/proc/net/unix` that are read.
+const LIST: u64 = 4 << 20;
+
+/// Tells the kernel side which unix sockets are databases': it knows names, and not what they mean.
+pub struct UnixSites {
+    servers: HashMap<MapData, u64, u8>,
+    uses: HashMap<MapData, u64, [u64; 3]>,
+    followed: HashSet<u64>,
+}
+
+impl UnixSites {
+    /// Takes the maps from a loaded object, and names the servers that listen here.
+    ///
+    /// # Errors
+    /// When it lacks one.
+    pub(super) fn take(ebpf: &mut Ebpf, databases: &Databases) -> Result<Self> {
+        let mut sites = Self {
+            servers: HashMap::try_from(super::take(ebpf, "UNIX_SERVERS")?)?,
+            uses: HashMap::try_from(super::take(ebpf, "USES")?)?,
+            followed: HashSet::new(),
+        };
+        let mut list = Vec::new();
+        if let Ok(file) = File::open("/proc/net/unix") {
+            // What can't be read is met later, with its first connection.
+            let _ = file.take(LIST).read_to_end(&mut list);
+        }
+        for line in String::from_utf8_lossy(&list).lines() {
+            let Some(path) = line.split_ascii_whitespace().nth(7) else {
+                continue;
+            };
+            if databases.system_of_unix(path).is_some() {
+                sites.server(
+                    path.replacen('@', "\0", usize::from(path.starts_with('@')))
+                        .as_bytes(),
+                );
+            }
+        }
+        Ok(sites)
+    }
+
+    /// A client's end of a connection to a database.
+    pub(super) fn follow(&mut self, row: &UnixRow) {
+        if self.followed.len() >= FOLLOWED {
+            self.followed.clear();
+        }
+        if self.followed.insert(row.cookie) {
+            self.server(&row.path[..usize::from(row.path_len).min(UNIX_PATH_LEN)]);
+            // There already: by its opening.
+            let _ = self.uses.insert(row.cookie, NO_USE, NEW_ONLY);
+        }
+    }
+
+    fn server(&mut self, name: &[u8]) {
+        let mut path = [0; UNIX_PATH_LEN];
+        let length = name.len().min(UNIX_PATH_LEN);
+        path[..length].copy_from_slice(&name[..length]);
+        // Never full: the least recent goes.
+        let _ = self
+            .servers
+            .insert(name_hash(&path, u16::try_from(length).unwrap_or(0)), 1, 0);
+    }
 }
 
 /// The reader's end. To be read by one thread.
@@ -188,14 +254,16 @@ impl Stacks {
         };
     }
 
-    /// This process runs a runtime other than Python, so fingerprints say nothing of its code; `None`: no longer.
-    pub fn managed(&mut self, pid: u32, haste: Option<Haste>) {
-        // With a thousand such processes, further ones wait for the next tick, and are told apart by native code alone.
-        let _ = match haste {
-            Some(Haste::Urgent) => self.managed.insert(pid, URGENT, 0),
-            Some(Haste::None) => self.managed.insert(pid, 0, 0),
-            None => self.managed.remove(&pid),
-        };
+    /// Stacks of this process are to be told at once from now on, or no longer.
+    pub fn prompt(&mut self, pid: u32, on: bool) {
+        // Never full: the least recent goes, and is told at the next tick.
+        let _ = self.prompt.insert(pid, u8::from(on), 0);
+    }
+
+    /// This process runs a runtime other than Python, so fingerprints say nothing of its code.
+    pub fn managed(&mut self, pid: u32) {
+        // Never full: the least recent goes, and is told apart by native code alone until it is told again.
+        let _ = self.managed.insert(pid, 1, 0);
     }
 }
 

@@ -5,16 +5,11 @@ use std::collections::BTreeMap;
 use super::finding::Evidence;
 use crate::{
     callsite::SiteId,
-    event::{Nanos, SECOND},
-    ledger::{Connection, Group, Tally},
+    ledger::{Group, Tally},
 };
 
 /// Sites listed of a finding, per role. More are a stack that never looks the same twice.
 const SITES: usize = 64;
-
-/// How much later than a send the kernel may stamp the data as sent: while the server's window is full, or the
-/// first segment is on its way. A use that is later by more was another one, whose stack was not read.
-const STAMP: Nanos = SECOND / 5;
 
 /// Sockets that have a site in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +18,7 @@ pub struct Share {
     pub site: SiteId,
     /// How many of the finding's sockets.
     pub sockets: usize,
-    /// How many of those were used once more since, by code that was not seen.
+    /// How many of those were used since by code that was not seen.
     pub stale: usize,
     /// What the site opened and closed in all since attach.
     pub tally: Tally,
@@ -45,8 +40,8 @@ impl Code {
     pub(super) fn of(sockets: &[Evidence], group: &Group) -> Self {
         let connections = || sockets.iter().map(|socket| &socket.connection);
         let opened = connections().filter_map(|connection| Some((connection.opening?.site, false)));
-        let used =
-            connections().filter_map(|connection| Some((connection.last_use?.site, is_stale(connection))));
+        let used = connections()
+            .filter_map(|connection| Some((connection.last_use?.site, connection.used_unseen())));
         let before_attach = connections().any(|connection| connection.opened_at.is_none());
         let opens_now = group.tallies().iter().filter(|_| before_attach);
         Self {
@@ -64,12 +59,6 @@ impl Code {
             ),
         }
     }
-}
-
-/// Whether it carried something to the server after the use whose stack was read.
-fn is_stale(connection: &Connection) -> bool {
-    let seen = connection.last_use.map(|last| last.at.saturating_add(STAMP));
-    connection.traffic.last_sent > seen
 }
 
 fn shares(sites: impl Iterator<Item = (SiteId, bool)>, group: &Group) -> Vec<Share> {

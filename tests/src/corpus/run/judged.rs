@@ -7,7 +7,11 @@ use std::{
 
 use serde_json::Value;
 
-use super::{application::Members, pid_of};
+use super::{
+    application::Members,
+    named::{Named, named},
+    pid_of,
+};
 use crate::{corpus::labels::Scenario, lines};
 
 /// One finding over its life.
@@ -76,6 +80,8 @@ pub struct Verdict {
     pub first: Option<(String, Confidence)>,
     /// Sockets claimed by true findings in their last lines, each socket once, and truly leaked at the last of those.
     pub sockets: Option<(usize, usize)>,
+    /// Where the last lines of true findings have the function that leaks; `None` without a true finding.
+    pub named: Option<Named>,
 }
 
 impl Verdict {
@@ -136,6 +142,7 @@ pub fn judge(
     let mut first = None;
     let mut claimed: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
     let mut sockets = None;
+    let mut functions: BTreeMap<String, Named> = BTreeMap::new();
     for (at, line) in said {
         let Some(pid) = pid_of(line).filter(|pid| members.pids.contains(pid)) else {
             continue;
@@ -159,6 +166,9 @@ pub fn judge(
             let listed = line["sockets"].as_array().into_iter().flatten();
             let cookies = listed.filter_map(|socket| socket["cookie"].as_u64()).collect();
             claimed.insert(id.to_owned(), cookies);
+            if let Some(function) = &scenario.function {
+                functions.insert(id.to_owned(), named(function, line));
+            }
             let all: BTreeSet<&u64> = claimed.values().flatten().collect();
             sockets = Some((all.len(), members.leaked_by(*at)));
         }
@@ -185,6 +195,7 @@ pub fn judge(
         claims: order.into_iter().filter_map(|id| claims.remove(&id)).collect(),
         first,
         sockets,
+        named: functions.into_values().max(),
     }
 }
 

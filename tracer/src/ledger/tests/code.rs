@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     callsite::{Role, SiteId},
     event::Stack,
-    ledger::{GroupKey, Tally},
+    ledger::{Connection, GroupKey, Tally},
 };
 
 fn stack(at: u64, cookie: u64, role: Role, site: u64) -> Event {
@@ -60,6 +60,23 @@ fn a_better_reading_of_the_same_moment_takes_the_place_of_the_first() {
     books.feed([stack(100, 1, Role::Opened, 10), stack(100, 1, Role::Opened, 11)]);
     assert_eq!(opening(&books, 1), Some(11));
     assert_eq!((tally(&books, 10), tally(&books, 11)), ((0, 0), (1, 0)));
+}
+
+#[test]
+fn a_use_of_which_no_stack_was_taken_makes_the_one_before_the_last_that_was_seen() {
+    let unknown = SiteId::UNKNOWN.0;
+    let mut books = Books::attached();
+    books.feed(opened(100, 1, 7));
+    books.feed([
+        stack(100, 1, Role::Opened, unknown),
+        stack(150, 1, Role::Used, 20),
+        stack(160, 1, Role::Used, unknown),
+    ]);
+    assert_eq!((opening(&books, 1), last_use(&books, 1)), (None, Some(20)));
+    assert!(books.get(1).is_some_and(Connection::used_unseen));
+    books.feed([stack(170, 1, Role::Used, 21)]);
+    assert!(!books.get(1).is_some_and(Connection::used_unseen));
+    assert_eq!(tally(&books, unknown), (0, 0));
 }
 
 #[test]
