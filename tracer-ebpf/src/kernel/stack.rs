@@ -15,7 +15,7 @@ use aya_ebpf::{
 };
 use connleak_ebpf::{
     Counter, PIECE, PYTHON_FRAMES, PythonFrame, STACK_BYTES_MAX, STACK_CUT, STACK_KNOWN, STACK_NO_USER,
-    STACK_OPENED, STACK_PYTHON_CUT, STACK_REFUSED, STACK_USED, StackHead, URGENT,
+    STACK_OPENED, STACK_PYTHON_CUT, STACK_REFUSED, STACK_USED, StackHead,
 };
 
 use super::{

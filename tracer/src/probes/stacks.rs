@@ -210,6 +210,7 @@ pub struct Stacks {
     ring: RingBuf<MapData>,
     known: HashMap<MapData, u64, u8>,
     pythons: HashMap<MapData, u32, Layout>,
+    prompt: HashMap<MapData, u32, u8>,
     managed: HashMap<MapData, u32, u8>,
 }
 
@@ -223,6 +224,7 @@ impl Stacks {
             ring: RingBuf::try_from(super::take(ebpf, "STACKS")?)?,
             known: HashMap::try_from(super::take(ebpf, "KNOWN")?)?,
             pythons: HashMap::try_from(super::take(ebpf, "PYTHON")?)?,
+            prompt: HashMap::try_from(super::take(ebpf, "PROMPT")?)?,
             managed: HashMap::try_from(super::take(ebpf, "MANAGED")?)?,
         })
     }
