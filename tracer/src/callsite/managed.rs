@@ -14,12 +14,12 @@ use std::{
 
 use super::{
     Capture, Frame, Quality, java, mapped, moment,
-    native::NativeStack,
+    native::{NativeFrame, NativeStack},
     node, php,
     process_memory::{AtCapture, Pages, ProcessMemory},
     ruby,
 };
-use crate::{event::Nanos, owner::ProcessId};
+use crate::{event::Nanos, owner::ProcessId, probes::clock};
 
 /// Processes that are remembered.
 const MAX_PROCESSES: usize = 1024;
@@ -152,14 +152,14 @@ impl Managed {
                 });
                 isolate.frames(&memory, pointers)
             }
-            Runtime::Php(engine) => while_it_waits(&now, capture, native, "PHP", &engine.path, |memory| {
+            Runtime::Php(engine) => while_it_waits(&now, capture, native, "PHP", &engine.path, 1, |memory| {
                 engine.frames(memory)
             }),
             Runtime::Ruby(machine) => match machine.unknown_version() {
                 Some(version) => Some(Answer::nothing(format!(
                     "Ruby {version} is a version that can't be read"
                 ))),
-                None => while_it_waits(&now, capture, native, "Ruby", &machine.path, |memory| {
+                None => while_it_waits(&now, capture, native, "Ruby", &machine.path, 3, |memory| {
                     machine.frames(memory, capture.registers.sp)
                 }),
             },
@@ -196,32 +196,38 @@ pub fn looks_urgent(id: ProcessId) -> bool {
         .any(|start| name.starts_with(start))
 }
 
+/// The kernel's mark of a file that was replaced since.
+const DELETED: &str = " (deleted)";
+
 /// Frames that an interpreter keeps in its heap: those of the captured moment only if the thread still waits in the same
-/// call of the interpreter's, before they are read and after.
+/// call of the interpreter's, before they are read and after: the innermost place on its stack with so many `calls` of
+/// the interpreter's one after another.
 fn while_it_waits<'m>(
     memory: &'m ProcessMemory,
     capture: &Capture<'_>,
     native: &NativeStack,
     language: &str,
     interpreter: &str,
+    calls: usize,
     read: impl FnOnce(&Pages<&'m ProcessMemory>) -> Option<Vec<Frame>>,
 ) -> Option<Answer> {
-    let mut frames = native.frames.iter().enumerate();
-    let is_interpreter =
-        |module: &str| module.trim_end_matches(" (deleted)") == interpreter.trim_end_matches(" (deleted)");
-    let inside = frames.find(|(number, frame)| {
-        *number > 0
-            && frame
-                .module
-                .as_ref()
-                .is_some_and(|module| is_interpreter(module.path()))
-    });
+    let is_interpreter = |frame: &NativeFrame| {
+        let path = frame.module.as_ref().map(|module| module.path());
+        path.is_some_and(|path| path.trim_end_matches(DELETED) == interpreter.trim_end_matches(DELETED))
+    };
+    // A library calls single functions of the interpreter's, too: to wait without its lock, to catch errors.
+    let inside = native
+        .frames
+        .windows(calls)
+        .position(|frames| frames.iter().all(is_interpreter));
     // A thread of another kind, or one whose stack was cut before.
-    let (before, frame) = inside?;
+    let before = inside.filter(|before| *before > 0)?;
+    let frame = native.frames.get(before)?;
     let call = moment::Call::into_frame(capture, frame)?;
     let moved = || {
+        let late = clock::monotonic().saturating_sub(capture.at) / 1000;
         Some(Answer::nothing(format!(
-            "the thread had moved on before its {language} frames could be read"
+            "the thread had moved on before its {language} frames could be read, {late} µs later"
         )))
     };
     if !call.lasts(memory) {
