@@ -65,16 +65,16 @@ const _: () = assert!(size_of::<StackHead>() == 88 && align_of::<StackHead>() ==
 unsafe impl Record for StackHead {}
 
 /// What stands for a unix socket's name in a map: FNV-1a, <http://www.isthe.com/chongo/tech/comp/fnv/>.
-#[inline(always)]
+#[inline]
 #[must_use]
 pub fn name_hash(name: &[u8; UNIX_PATH_LEN], length: u16) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     let mut index = 0;
     while index < UNIX_PATH_LEN {
-        if index >= length as usize {
+        if index >= usize::from(length) {
             break;
         }
-        hash = (hash ^ name[index] as u64).wrapping_mul(0x0100_0000_01b3);
+        hash = (hash ^ u64::from(name[index])).wrapping_mul(0x0100_0000_01b3);
         index += 1;
     }
     hash

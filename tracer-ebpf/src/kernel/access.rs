@@ -5,7 +5,10 @@
 use core::ffi::c_void;
 
 use aya_ebpf::{
-    helpers::{bpf_get_smp_processor_id, bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_sock_from_file},
+    helpers::{
+        bpf_get_current_task, bpf_get_current_task_btf, bpf_get_smp_processor_id, bpf_get_socket_cookie,
+        bpf_ktime_get_ns, bpf_sock_from_file,
+    },
     macros::map,
     maps::HashMap,
 };
@@ -14,7 +17,7 @@ use connleak_ebpf::Counter;
 
 use super::{
     Skip,
-    read::{member, offset},
+    read::{Checked, Direct, Read, member, offset},
     send::count,
 };
 
@@ -34,10 +37,10 @@ const SOCKFS: u64 = 0x534f_434b;
 /// Marks the number of a unix socket, so that it is none of a TCP socket's.
 const UNIX: u64 = 1 << 63;
 
-/// Whether `bpf_get_socket_cookie` (5.12, kernel commit c5dbb89fc2ac) and `bpf_sock_from_file` (5.11, b60da4955f53)
-/// may be called here.
+/// Whether `bpf_get_socket_cookie` (5.12, kernel commit c5dbb89fc2ac), `bpf_sock_from_file` (5.11, b60da4955f53) and
+/// `bpf_get_current_task_btf` (5.11, 3ca1032ab7ab) may be called here.
 #[inline(always)]
-fn by_helpers() -> bool {
+pub(crate) fn by_helpers() -> bool {
     // SAFETY: a live static, set before load.
     unsafe { core::ptr::read_volatile(&raw const BY_HELPERS) == 1 }
 }
@@ -94,6 +97,25 @@ pub(crate) fn forget(sk: *const u8) {
     }
 }
 
+/// The calling thread's group leader, and when that started (nanoseconds since boot).
+#[inline(always)]
+pub(crate) fn leader() -> Result<(*const u8, u64), Skip> {
+    if by_helpers() {
+        // SAFETY: no arguments.
+        leader_of::<Direct>(unsafe { bpf_get_current_task_btf() }.cast_const().cast())
+    } else {
+        // SAFETY: no arguments.
+        leader_of::<Checked>(unsafe { bpf_get_current_task() } as *const u8)
+    }
+}
+
+/// Likewise for any thread.
+#[inline(always)]
+pub(crate) fn leader_of<R: Read>(task: *const u8) -> Result<(*const u8, u64), Skip> {
+    let leader: *const u8 = R::word(task, offset!(task_group_leader))?;
+    Ok((leader, R::word(leader, offset!(task_start))?))
+}
+
 /// The `struct socket` and the `struct sock` of an open file, if it is a socket.
 #[inline(always)]
 pub(crate) fn of_file(file: *mut c_void) -> Result<(*const u8, *const u8), Skip> {
@@ -105,8 +127,7 @@ pub(crate) fn of_file(file: *mut c_void) -> Result<(*const u8, *const u8), Skip>
             return Err(Skip::Filtered);
         }
         // A direct load, not a probe read: so the verifier keeps knowing that this is a `struct sock`.
-        // SAFETY: `owner` is a `struct socket`, and the offset comes from the kernel's BTF.
-        sk = unsafe { core::ptr::read_volatile(owner.add(offset!(socket_sk) as usize).cast::<*const u8>()) };
+        sk = Direct::word(owner, offset!(socket_sk))?;
     } else {
         let inode: *const u8 = member(file.cast(), offset!(file_inode))?;
         let file_system: *const u8 = member(inode, offset!(inode_sb))?;

@@ -16,7 +16,7 @@ use connleak_ebpf::{
 
 use super::{
     Skip, access,
-    read::{member, offset, optional},
+    read::{Checked, Direct, Read, member, offset},
     send::count,
     socket, unix,
 };
@@ -45,9 +45,6 @@ static TCP_ROW: PerCpuArray<Row> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static UNIX_ROW: PerCpuArray<UnixRow> = PerCpuArray::with_max_entries(1, 0);
 
-/// `IPPROTO_TCP`.
-const TCP: u16 = 6;
-
 /// `iter/task_file`.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task_file")]
@@ -69,16 +66,32 @@ pub extern "C" fn connleak_snapshot(ctx: *mut TaskFile) -> i32 {
 #[inline(always)]
 fn visit(seq: *mut c_void, task: *const u8, fd: u32, file: *mut c_void) -> Result<(), Skip> {
     let (owner, sk) = access::of_file(file)?;
-    let family: u16 = member(sk, offset!(skc_family))?;
+    // Two ways to the same row: what the helper gave may be loaded from. The verifier never sees the other way.
+    if access::by_helpers() {
+        visit_socket::<Direct>(seq, task, fd, owner, sk)
+    } else {
+        visit_socket::<Checked>(seq, task, fd, owner, sk)
+    }
+}
+
+#[inline(always)]
+fn visit_socket<R: Read>(
+    seq: *mut c_void,
+    task: *const u8,
+    fd: u32,
+    owner: *const u8,
+    sk: *const u8,
+) -> Result<(), Skip> {
+    let family: u16 = R::word(sk, offset!(skc_family))?;
     match family {
-        AF_INET | AF_INET6 => visit_tcp(seq, task, fd, owner, sk, family),
-        AF_UNIX => visit_unix(seq, task, fd, owner, sk),
+        AF_INET | AF_INET6 => visit_tcp::<R>(seq, task, fd, owner, sk, family),
+        AF_UNIX => visit_unix::<R>(seq, task, fd, owner, sk),
         _ => Err(Skip::Filtered),
     }
 }
 
 #[inline(always)]
-fn visit_tcp(
+fn visit_tcp<R: Read>(
     seq: *mut c_void,
     task: *const u8,
     fd: u32,
@@ -86,48 +99,41 @@ fn visit_tcp(
     sk: *const u8,
     family: u16,
 ) -> Result<(), Skip> {
-    if member::<u16>(sk, offset!(sk_protocol))? != TCP {
+    if R::word::<u16>(sk, offset!(sk_protocol))? != socket::TCP {
         return Err(Skip::Filtered);
     }
-    let state: u8 = member(sk, offset!(skc_state))?;
+    let state: u8 = R::word(sk, offset!(skc_state))?;
     let Some(row) = TCP_ROW.get_ptr_mut(0) else {
         return Err(Skip::Fault);
     };
     // SAFETY: this CPU's own entry; an agent walks once at a time, and a walk stays on its CPU for a call.
     let row = unsafe { &mut *row };
-    *row = Row {
-        state,
-        fd,
-        ..Row::default()
-    };
     if state == tcp::LISTEN {
-        row.kind = ROW_LISTENER;
-        row.flow = Flow {
-            local_port: member(sk, offset!(skc_num))?,
-            family,
-            netns: socket::netns(sk)?,
-            ..Flow::default()
+        *row = Row {
+            kind: ROW_LISTENER,
+            state,
+            fd,
+            flow: Flow {
+                local_port: R::word(sk, offset!(skc_num))?,
+                family,
+                netns: socket::netns::<R>(sk)?,
+                ..Flow::default()
+            },
+            ..Row::default()
         };
     } else {
+        row.flow = socket::wanted_flow::<R>(sk)?;
         row.kind = ROW_TCP;
-        row.flow = socket::wanted_flow(sk)?;
-        row.shutdown = member(sk, offset!(sk_shutdown))?;
-        row.error = member(sk, offset!(sk_err))?;
-        (row.bytes_sent, row.bytes_received) = socket::bytes(sk)?;
-        row.last_sent = member(sk, offset!(tcp_lsndtime))?;
-        row.last_received = member(sk, offset!(icsk_lrcvtime))?;
-        row.last_acknowledged = optional(sk, offset!(tcp_rcv_tstamp))?;
-        row.segments_sent = member(sk, offset!(tcp_data_segs_out))?;
-        row.segments_received = member(sk, offset!(tcp_data_segs_in))?;
-        let written: u32 = member(sk, offset!(tcp_write_seq))?;
-        row.unacknowledged = written.wrapping_sub(member(sk, offset!(tcp_snd_una))?);
-        let arrived: u32 = member(sk, offset!(tcp_rcv_nxt))?;
-        let unread = arrived.wrapping_sub(member(sk, offset!(tcp_copied_seq))?);
-        row.unread = unread.saturating_sub(socket::fin(sk)?);
+        row.state = state;
+        row.fd = fd;
+        (row.pad, row.pad2) = ([0; 2], 0);
+        row.shutdown = R::word(sk, offset!(sk_shutdown))?;
+        row.error = R::word(sk, offset!(sk_err))?;
+        read_tcp::<R>(R::tcp_sock(sk)?, row)?;
         row.inode = inode(owner)?;
         row.cookie = access::identity(sk)?;
     }
-    let leader = holder(task, &mut row.pid, &mut row.process_start)?;
+    let leader = holder::<R>(task, &mut row.pid, &mut row.process_start)?;
     row.comm = member(leader, offset!(task_comm))?;
     // SAFETY: no arguments.
     (row.at, row.jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
@@ -135,8 +141,25 @@ fn visit_tcp(
     Ok(())
 }
 
+/// What it has carried, and when.
 #[inline(always)]
-fn visit_unix(
+fn read_tcp<R: Read>(tcp: *const u8, row: &mut Row) -> Result<(), Skip> {
+    (row.bytes_sent, row.bytes_received) = socket::bytes::<R>(tcp)?;
+    row.last_sent = R::word(tcp, offset!(tcp_lsndtime))?;
+    row.last_received = R::word(tcp, offset!(icsk_lrcvtime))?;
+    row.last_acknowledged = R::optional(tcp, offset!(tcp_rcv_tstamp))?;
+    row.segments_sent = R::word(tcp, offset!(tcp_data_segs_out))?;
+    row.segments_received = R::word(tcp, offset!(tcp_data_segs_in))?;
+    let written: u32 = R::word(tcp, offset!(tcp_write_seq))?;
+    row.unacknowledged = written.wrapping_sub(R::word(tcp, offset!(tcp_snd_una))?);
+    let arrived: u32 = R::word(tcp, offset!(tcp_rcv_nxt))?;
+    let unread = arrived.wrapping_sub(R::word(tcp, offset!(tcp_copied_seq))?);
+    row.unread = unread.saturating_sub(socket::fin::<R>(tcp)?);
+    Ok(())
+}
+
+#[inline(always)]
+fn visit_unix<R: Read>(
     seq: *mut c_void,
     task: *const u8,
     fd: u32,
@@ -173,7 +196,7 @@ fn visit_unix(
             }
         }
     }
-    let leader = holder(task, &mut row.pid, &mut row.process_start)?;
+    let leader = holder::<R>(task, &mut row.pid, &mut row.process_start)?;
     row.comm = member(leader, offset!(task_comm))?;
     // SAFETY: no arguments.
     row.at = unsafe { bpf_ktime_get_ns() };
@@ -183,10 +206,10 @@ fn visit_unix(
 
 /// Fills in who holds the descriptor; gives the thread-group leader.
 #[inline(always)]
-fn holder(task: *const u8, pid: &mut u32, start: &mut u64) -> Result<*const u8, Skip> {
-    *pid = member(task, offset!(task_tgid))?;
-    let leader: *const u8 = member(task, offset!(task_group_leader))?;
-    *start = member(leader, offset!(task_start))?;
+fn holder<R: Read>(task: *const u8, pid: &mut u32, start: &mut u64) -> Result<*const u8, Skip> {
+    *pid = R::word(task, offset!(task_tgid))?;
+    let (leader, started) = access::leader_of::<R>(task)?;
+    *start = started;
     Ok(leader)
 }
 

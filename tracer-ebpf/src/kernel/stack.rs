@@ -19,8 +19,8 @@ use connleak_ebpf::{
 };
 
 use super::{
-    Skip, python,
-    read::{load, member, offset},
+    access, python,
+    read::{load, offset},
     send::{AVAILABLE_DATA, FORCE_WAKEUP, NO_WAKEUP, count},
 };
 
@@ -203,7 +203,7 @@ pub(crate) fn opened_unix(cookie: u64, at: u64, name: u64) {
     if stack_bytes() == 0 || unsafe { UNIX_SERVERS.get(name) }.is_none() {
         return;
     }
-    if let Ok(process_start) = process_start() {
+    if let Ok((_, process_start)) = access::leader() {
         opened(cookie, at, process_start);
     }
     if follows_uses() {
@@ -225,7 +225,7 @@ pub(crate) fn used_unix(cookie: u64) {
 fn changed(scratch: &mut Scratch, last: &mut Use, cookie: u64, caller: &Caller, fingerprint: u64) {
     // SAFETY: no arguments.
     let at = unsafe { bpf_ktime_get_ns() };
-    let Ok(process_start) = process_start() else {
+    let Ok((_, process_start)) = access::leader() else {
         count(Counter::ReadFault);
         return;
     };
@@ -288,15 +288,6 @@ pub extern "C" fn connleak_python_fingerprint() -> u64 {
 fn is_managed(pid: u32) -> bool {
     // SAFETY: only whether it is there matters.
     unsafe { MANAGED.get(pid) }.is_some()
-}
-
-/// The current process's start, as events have it.
-#[inline(always)]
-fn process_start() -> Result<u64, Skip> {
-    // SAFETY: no arguments.
-    let task = unsafe { bpf_get_current_task_btf() }.cast_const().cast::<u8>();
-    let leader: *const u8 = member(task, offset!(task_group_leader))?;
-    member(leader, offset!(task_start))
 }
 
 /// The registers of the current thread, in user space.

@@ -5,8 +5,7 @@
 
 use aya_ebpf::{
     helpers::{
-        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid,
-        bpf_ktime_get_ns,
+        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns,
     },
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
@@ -16,7 +15,7 @@ use connleak_ebpf::{Connect, Counter, KIND_CONNECT, KIND_DESTROY, KIND_STATE, Tr
 
 use super::{
     Skip, access,
-    read::{member, offset},
+    read::{Direct, Read as _, member, offset},
     send::{count, send},
     socket, stack,
 };
@@ -63,6 +62,7 @@ fn try_state(sk: *const u8, old_state: u8, new_state: u8) -> Result<(), Skip> {
     }
     let mut transition = read(sk, KIND_STATE, old_state, new_state)?;
     if old_state == tcp::CLOSE && new_state == tcp::SYN_SENT {
+        // Nothing has been carried yet.
         transition.kind = KIND_CONNECT;
         let connect = connect(transition)?;
         send(connect);
@@ -73,6 +73,7 @@ fn try_state(sk: *const u8, old_state: u8, new_state: u8) -> Result<(), Skip> {
             connect.process_start,
         );
     } else {
+        (transition.bytes_sent, transition.bytes_received) = socket::bytes::<Direct>(Direct::tcp_sock(sk)?)?;
         send(transition);
     }
     Ok(())
@@ -80,28 +81,34 @@ fn try_state(sk: *const u8, old_state: u8, new_state: u8) -> Result<(), Skip> {
 
 #[inline(always)]
 fn try_destroy(sk: *const u8) -> Result<(), Skip> {
-    send(read(sk, KIND_DESTROY, tcp::CLOSE, tcp::CLOSE)?);
+    let mut transition = read(sk, KIND_DESTROY, tcp::CLOSE, tcp::CLOSE)?;
+    (transition.bytes_sent, transition.bytes_received) = socket::bytes::<Direct>(Direct::tcp_sock(sk)?)?;
+    send(transition);
     Ok(())
 }
 
+/// What is the same for all events. The byte counts are left at 0.
 #[inline(always)]
 fn read(sk: *const u8, kind: u32, old_state: u8, new_state: u8) -> Result<Transition, Skip> {
-    let flow = socket::wanted_flow(sk)?;
-    let (bytes_sent, bytes_received) = socket::bytes(sk)?;
-    let owner: *const u8 = member(sk, offset!(sk_socket))?;
+    let flow = socket::wanted_flow::<Direct>(sk)?;
+    // MPTCP has the same tracepoint, and sockets of another structure.
+    if Direct::word::<u16>(sk, offset!(sk_protocol))? != socket::TCP {
+        return Err(Skip::Filtered);
+    }
+    let owner: *const u8 = Direct::word(sk, offset!(sk_socket))?;
     Ok(Transition {
         kind,
         old_state,
         new_state,
-        shutdown: member(sk, offset!(sk_shutdown))?,
+        shutdown: Direct::word(sk, offset!(sk_shutdown))?,
         orphan: u8::from(owner.is_null()),
         // SAFETY: no arguments.
         at: unsafe { bpf_ktime_get_ns() },
         cookie: access::identity(sk)?,
         flow,
-        error: member(sk, offset!(sk_err))?,
-        bytes_sent,
-        bytes_received,
+        error: Direct::word(sk, offset!(sk_err))?,
+        bytes_sent: 0,
+        bytes_received: 0,
     })
 }
 
@@ -110,18 +117,17 @@ fn read(sk: *const u8, kind: u32, old_state: u8, new_state: u8) -> Result<Transi
 #[inline(always)]
 fn connect(transition: Transition) -> Result<Connect, Skip> {
     let pid_tid = bpf_get_current_pid_tgid();
-    // SAFETY: no arguments.
-    let task = unsafe { bpf_get_current_task() } as *const u8;
-    let leader: *const u8 = member(task, offset!(task_group_leader))?;
+    let (leader, process_start) = access::leader()?;
     Ok(Connect {
         transition,
-        process_start: member(leader, offset!(task_start))?,
+        process_start,
         // SAFETY: no arguments.
         cgroup: unsafe { bpf_get_current_cgroup_id() },
         pid: (pid_tid >> 32) as u32,
         tid: pid_tid as u32,
         uid: bpf_get_current_uid_gid() as u32,
         pad: 0,
+        // Sixteen letters, aligned to nothing: not a word.
         comm: member(leader, offset!(task_comm))?,
     })
 }

@@ -4,16 +4,16 @@
 //! when one is gone.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_current_uid_gid, bpf_ktime_get_ns},
-    macros::{btf_tracepoint, map},
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns},
+    macros::{btf_tracepoint, fentry, map},
     maps::LruHashMap,
-    programs::BtfTracePointContext,
+    programs::{BtfTracePointContext, FEntryContext},
 };
 use connleak_ebpf::{ABSENT, AF_UNIX, Activity, Counter, KIND_UNIX, UNIX_PATH_LEN, UnixRow};
 
 use super::{
     Skip, access,
-    read::{self, member, offset},
+    read::{self, Direct, Read as _, member, offset},
     send::{count, send_in_place},
     socket, stack,
 };
@@ -47,6 +47,18 @@ pub fn connleak_send(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// `tcp_sendmsg(sk, msg, size)`, entered: for kernels that lack `sock_send_length`.
+#[fentry(function = "tcp_sendmsg")]
+pub fn connleak_tcp_send(ctx: FEntryContext) -> i32 {
+    if stack::follows_uses()
+        && socket::wanted(ctx.arg(0))
+        && let Ok(cookie) = access::identity(ctx.arg(0))
+    {
+        stack::used(cookie);
+    }
+    0
+}
+
 /// `sock/sock_recv_length(sk, ret, flags)`.
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn connleak_receive(ctx: BtfTracePointContext) -> i32 {
@@ -60,7 +72,7 @@ pub fn connleak_receive(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn note(sk: *const u8, length: i32, sends: bool, update: impl FnOnce(&mut Activity, u64)) {
-    if length <= 0 || !matches!(member::<u16>(sk, offset!(skc_family)), Ok(AF_UNIX)) {
+    if length <= 0 || !matches!(Direct::word::<u16>(sk, offset!(skc_family)), Ok(AF_UNIX)) {
         return;
     }
     let Ok(cookie) = access::unix_identity(sk) else {
@@ -110,10 +122,8 @@ fn discover(sk: *const u8, cookie: u64, now: u64, activity: Activity) -> Result<
         row.fd = bpf_get_current_uid_gid() as u32;
         copy_name(address, row)?;
         name = connleak_ebpf::name_hash(&row.path, row.path_len);
-        // SAFETY: no arguments.
-        let task = unsafe { bpf_get_current_task() } as *const u8;
-        let leader: *const u8 = member(task, offset!(task_group_leader))?;
-        row.process_start = member(leader, offset!(task_start))?;
+        let leader;
+        (leader, row.process_start) = access::leader()?;
         row.comm = member(leader, offset!(task_comm))?;
         Ok(())
     })?;

@@ -73,6 +73,15 @@ fn parse(maps: &str) -> Vec<Mapped> {
     files
 }
 
+/// A symbol of a mapped file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Symbol {
+    /// Where its value or code is in the process. For a thread's variable: its place in the module's block.
+    pub address: u64,
+    /// Bytes of it; 0 where the file does not say.
+    pub size: u64,
+}
+
 /// The dynamic symbols of one mapped file.
 #[derive(Clone, Copy, Debug)]
 pub struct Symbols {
@@ -83,6 +92,7 @@ pub struct Symbols {
     buckets: u32,
     first: u32,
     bloom: u32,
+    own_name: Option<u64>,
 }
 
 impl Symbols {
@@ -111,7 +121,7 @@ impl Symbols {
         // For a program at a fixed address it is 0.
         let bias = base.wrapping_sub(first_load?);
         let dynamic = bias.wrapping_add(dynamic?);
-        let (mut names, mut table, mut hash) = (None, None, None);
+        let (mut names, mut table, mut hash, mut own_name) = (None, None, None, None);
         for number in 0..MAX_DYNAMIC {
             let entry: [u8; 16] = memory.bytes(dynamic.checked_add(number * 16)?)?;
             // glibc's linker writes the address over the offset, musl's leaves it.
@@ -125,25 +135,40 @@ impl Symbols {
                 0 => break,
                 5 => names = Some(address),
                 6 => table = Some(address),
+                14 => own_name = Some(value),
                 0x6fff_fef5 => hash = Some(address),
                 _ => {}
             }
         }
-        let hash = hash?;
+        let (hash, names) = (hash?, names?);
         Some(Self {
             bias,
-            names: names?,
+            names,
             table: table?,
             hash,
             buckets: memory.u32(hash)?,
             first: memory.u32(hash.checked_add(4)?)?,
             bloom: memory.u32(hash.checked_add(8)?)?,
+            own_name: own_name.and_then(|offset| names.checked_add(offset)),
         })
     }
 
-    /// Where a symbol's value or code is in the process. For a thread's variable: its place in the module's block.
+    /// The name that the file gives itself (`DT_SONAME`), which its path may not have.
+    #[must_use]
+    pub fn own_name(&self, memory: &impl Memory) -> Option<String> {
+        let name = memory.c_string(self.own_name?, MAX_NAME)?;
+        String::from_utf8(name).ok()
+    }
+
+    /// Where a symbol is: [`Symbol::address`].
     #[must_use]
     pub fn address(&self, memory: &impl Memory, name: &str) -> Option<u64> {
+        self.find(memory, name).map(|symbol| symbol.address)
+    }
+
+    /// The symbol of this name, if the file defines it.
+    #[must_use]
+    pub fn find(&self, memory: &impl Memory, name: &str) -> Option<Symbol> {
         const THREAD_LOCAL: u8 = 6;
         let wanted = hash_of(name);
         let bucket = u64::from(wanted.checked_rem(self.buckets)?);
@@ -161,11 +186,13 @@ impl Symbols {
                 if section != 0 && found.as_deref() == Some(name.as_bytes()) {
                     let value = u64_at(&symbol, 8)?;
                     let local = symbol[4] & 0xf == THREAD_LOCAL;
-                    return Some(if local {
+                    let address = if local {
                         value
                     } else {
                         self.bias.wrapping_add(value)
-                    });
+                    };
+                    let size = u64_at(&symbol, 16)?;
+                    return Some(Symbol { address, size });
                 }
             }
             if hash & 1 == 1 {
@@ -210,6 +237,10 @@ mod tests {
         let stack = memory.u64(address).expect("readable");
         assert!(memory.pointer(stack).is_some(), "a list of strings");
         assert_eq!(symbols.address(&memory, "no_such_symbol"), None);
+        assert_eq!(symbols.own_name(&memory).as_deref(), Some("libc.so.6"));
+        let function = symbols.find(&memory, "getpid").expect("getpid");
+        assert_eq!(function.address, libc::getpid as *const () as u64);
+        assert!(function.size > 0);
     }
 
     #[test]
@@ -231,6 +262,7 @@ mod tests {
             let memory = Noise(bytes);
             if let Some(symbols) = Symbols::of(&memory, base) {
                 let _ = symbols.address(&memory, "environ");
+                let _ = symbols.own_name(&memory);
             }
         }
     }

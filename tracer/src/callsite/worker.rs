@@ -15,7 +15,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -30,9 +30,11 @@ const TICK_MILLIS: u16 = 50;
 const WAITING: usize = 16_384;
 /// Questions that wait.
 const QUESTIONS: usize = 64;
-/// How long the agent waits for a name: the first one of a large file takes 0.2 s. What takes longer is there when it
-/// asks again. The ring of events holds as long as this.
-const PATIENCE: Duration = Duration::from_millis(700);
+/// How long the agent waits for a site's names. The first one of a large file takes 0.2 s; what takes longer is there
+/// when it asks again.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The agent waits at most for this part of the time: files may be made to be slow.
+const WAITING_SHARE: u32 = 5;
 
 /// A question, and where the answer is awaited.
 type Question = (SiteId, SyncSender<Option<Site>>);
@@ -97,6 +99,7 @@ impl Worker {
         Desk {
             questions: self.questions.clone(),
             late: HashMap::new(),
+            patience: (PATIENCE, Instant::now()),
         }
     }
 }
@@ -113,6 +116,17 @@ pub struct Desk {
     questions: SyncSender<Question>,
     /// Answers that did not come in time.
     late: HashMap<SiteId, Receiver<Option<Site>>>,
+    /// What is left of the agent's patience, as of then.
+    patience: (Duration, Instant),
+}
+
+impl Desk {
+    fn patience(&mut self, now: Instant) -> Duration {
+        let (left, then) = self.patience;
+        let more = now.saturating_duration_since(then) / WAITING_SHARE;
+        self.patience = ((left + more).min(PATIENCE), now);
+        self.patience.0
+    }
 }
 
 impl Source for Desk {
@@ -130,7 +144,11 @@ impl Source for Desk {
         }
         let (answer, awaited) = sync_channel(1);
         self.questions.try_send((id, answer)).ok()?;
-        match awaited.recv_timeout(PATIENCE) {
+        let began = Instant::now();
+        let answered = awaited.recv_timeout(self.patience(began));
+        let waited = began.elapsed();
+        self.patience = (self.patience.0.saturating_sub(waited), began + waited);
+        match answered {
             Ok(site) => site,
             Err(RecvTimeoutError::Timeout) => {
                 // No more than can be under way.

@@ -19,7 +19,7 @@ use crate::{
     case::Case,
     journal,
     output::{code::Told, duration, text},
-    probes::Options,
+    probes::{Options, table},
     verdict::{Finding, Policy},
 };
 
@@ -236,6 +236,9 @@ impl Watch {
         }
         if let Some(reason) = self.agent.probes.no_stacks() {
             let _ = writeln!(err, "connleak: call sites are not available: {reason}");
+        }
+        if let Some(reason) = self.agent.probes.no_uses() {
+            let _ = writeln!(err, "connleak: {}: {reason}", table::SENDS.without);
         }
         for (probe, reason) in self.agent.probes.missing() {
             let _ = writeln!(

@@ -10,7 +10,10 @@ use crate::{
         Traffic,
     },
     owner::ProcessId,
-    server::{System, wire::Identity},
+    server::{
+        System,
+        wire::{Identity, Purpose},
+    },
 };
 
 /// How far the times of an event and of a snapshot's row can be trusted against each other.
@@ -228,6 +231,26 @@ impl Connection {
         data.max(self.opened_at).max(self.accepted_at)
     }
 
+    /// When the application last used it: as [`last_activity`](Self::last_activity), except that what a listener or
+    /// subscriber is told is nothing that it did.
+    #[must_use]
+    pub fn last_use(&self) -> Option<Nanos> {
+        if self.only_receives() {
+            self.traffic.last_sent.max(self.opened_at)
+        } else {
+            self.last_activity()
+        }
+    }
+
+    fn only_receives(&self) -> bool {
+        let purpose = self.identity.as_ref().and_then(|said| said.purpose);
+        self.traffic.last_sent.is_some()
+            && matches!(
+                purpose,
+                Some(Purpose::Listener | Purpose::Subscriber | Purpose::Monitor)
+            )
+    }
+
     /// Whether the server owes an answer: then silence is a running query.
     #[must_use]
     pub fn waiting(&self) -> bool {
@@ -260,9 +283,7 @@ impl Connection {
     /// Open, answered, and without data since this moment at least.
     #[must_use]
     pub fn silent_since(&self, at: Nanos) -> bool {
-        self.state == State::Established
-            && !self.waiting()
-            && self.last_activity().is_some_and(|last| last <= at)
+        self.state == State::Established && !self.waiting() && self.last_use().is_some_and(|last| last <= at)
     }
 
     /// Whether the application has never sent anything; `None` when unknown.
@@ -346,12 +367,12 @@ impl Connection {
         let before = self.rest();
         self.take_over(row);
         self.read_at = self.read_at.max(Some(row.at));
-        before.filter(|rest| self.last_activity() > Some(rest.seen))
+        before.filter(|rest| self.last_use() > Some(rest.seen))
     }
 
     /// The silence that it is in, as far as it was seen.
     fn rest(&self) -> Option<Rest> {
-        let (from, seen) = (self.last_activity()?, self.read_at?);
+        let (from, seen) = (self.last_use()?, self.read_at?);
         let silent = self.silent_since(seen.saturating_sub(SKEW));
         silent.then_some(Rest {
             cookie: self.cookie,

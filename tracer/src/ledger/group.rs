@@ -46,6 +46,12 @@ pub struct Group {
     opened: u64,
     closed: u64,
     silent: Troughs,
+    /// What its connections had sent in all, as snapshots found it.
+    sent: VecDeque<(Nanos, u64)>,
+    /// What those had sent that are closed.
+    sent_by_closed: u64,
+    /// The longest that one had been silent when it was closed.
+    closed_after: Nanos,
     rests: VecDeque<Rest>,
     tallies: Tallies,
 }
@@ -69,17 +75,21 @@ impl Group {
         self.closed
     }
 
+    /// The longest that a connection had been silent when it was closed, as far as snapshots tell.
+    #[must_use]
+    pub fn closed_after(&self) -> Nanos {
+        self.closed_after
+    }
+
     /// How many connections were opened after this moment.
     #[must_use]
     pub fn opens_after(&self, at: Nanos) -> u64 {
         (self.opens.len() - self.first_after(at)) as u64
     }
 
-    /// How many connections were opened after this moment for the same as this one.
-    #[must_use]
-    pub fn opens_after_for(&self, at: Nanos, who: Who) -> u64 {
-        let opens = self.opens.iter().skip(self.first_after(at));
-        opens.filter(|open| open.1 == who).count() as u64
+    /// The newest openings in order, and for whom each was.
+    pub fn opens(&self) -> impl Iterator<Item = (Nanos, Who)> {
+        self.opens.iter().copied()
     }
 
     fn first_after(&self, at: Nanos) -> usize {
@@ -145,6 +155,25 @@ impl Group {
         self.rests.push_back(rest);
     }
 
+    pub(super) fn sent_now(&mut self, at: Nanos, sends: u64) {
+        push(&mut self.sent, (at, self.sent_by_closed + sends));
+    }
+
+    pub(super) fn sent_by_closed(&mut self, sends: u32) {
+        self.sent_by_closed += u64::from(sends);
+    }
+
+    /// How often was sent from one moment until another, as snapshots found it.
+    #[must_use]
+    pub fn sends(&self, from: Nanos, until: Nanos) -> u64 {
+        let by = |moment| {
+            let next = self.sent.partition_point(|&(at, _)| at < moment);
+            let point = self.sent.get(next).or(self.sent.back());
+            point.map_or(0, |&(_, sends)| sends)
+        };
+        by(until).saturating_sub(by(from))
+    }
+
     pub(super) fn silent_now(&mut self, at: Nanos, count: u64) {
         self.silent.push(at, count);
     }
@@ -194,8 +223,10 @@ impl Group {
         }
     }
 
-    pub(super) fn closed(&mut self, at: Nanos) {
+    pub(super) fn closed(&mut self, at: Nanos, last_use: Option<Nanos>) {
         self.closed += 1;
+        let rested = last_use.map_or(0, |last| at.saturating_sub(last));
+        self.closed_after = self.closed_after.max(rested);
         push(&mut self.closes, at);
     }
 
@@ -243,7 +274,7 @@ mod tests {
         for at in [10, 20, 30, 50] {
             group.opened(at, Who::default());
         }
-        group.closed(40);
+        group.closed(40, None);
         // Open: 1 from 10, 2 from 20, 3 from 30, 2 from 40, 3 from 50 and now.
         assert_eq!(group.trough(10, 20), -2);
         assert_eq!(group.trough(20, 30), -1);
@@ -257,7 +288,7 @@ mod tests {
         let mut group = Group::default();
         for at in 0..3 * MOMENTS as u64 {
             group.opened(at, Who::default());
-            group.closed(at);
+            group.closed(at, None);
         }
         assert_eq!(group.opens.len(), MOMENTS);
         assert_eq!(group.opened_total(), 3 * MOMENTS as u64);

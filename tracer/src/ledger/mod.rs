@@ -277,16 +277,17 @@ impl Ledger {
         self.unsettled &= self.lost_at.is_some_and(|lost| lost >= snapshot.began);
     }
 
-    /// Writes down for each group how many of its connections are silent.
+    /// Writes down for each group how many of its connections are silent, and how much they have carried.
     fn count_silent(&mut self, at: Nanos) {
         for group in self.groups.values_mut() {
-            let silent = group
-                .members()
-                .iter()
-                .filter_map(|cookie| self.connections.get(cookie))
-                .filter(|connection| connection.silent_since(at.saturating_sub(SECOND)))
-                .count();
-            group.silent_now(at, silent as u64);
+            let (mut silent, mut sends) = (0, 0);
+            let members = group.members().iter();
+            for connection in members.filter_map(|cookie| self.connections.get(cookie)) {
+                silent += u64::from(connection.silent_since(at.saturating_sub(SECOND)));
+                sends += u64::from(connection.traffic.sends.unwrap_or(0));
+            }
+            group.sent_now(at, sends);
+            group.silent_now(at, silent);
         }
     }
 
@@ -519,8 +520,9 @@ impl Ledger {
         let established = connection.established();
         if let Some(group) = connection.group_key().and_then(|key| self.groups.get_mut(&key)) {
             group.remove(cookie);
+            group.sent_by_closed(connection.traffic.sends.unwrap_or(0));
             if established {
-                group.closed(at);
+                group.closed(at, connection.last_use());
             }
             if let (Some(_), Some(opening)) = (connection.counted_at, connection.opening) {
                 group.tallies_mut().closed(opening.site);

@@ -150,6 +150,8 @@ pub struct Probes {
     stacks: Option<stacks::Stacks>,
     /// Why there are no stacks, though they were asked for.
     no_stacks: Option<String>,
+    /// Why uses are not followed, though they were asked for.
+    no_uses: Option<String>,
     /// The kernel measures as long as this is open.
     stats: Option<OwnedFd>,
 }
@@ -215,6 +217,16 @@ impl Probes {
                 Err(error) => missing.push((probe, refusal::reason(&error))),
             }
         }
+        let no_uses = match missing.iter().find(|(probe, _)| probe.program == "connleak_send") {
+            Some(_) if options.stacks.last_use => {
+                let probe = &table::SENDS;
+                let outcome = probe
+                    .load(&mut loaded.ebpf, loaded.btf.as_ref())
+                    .and_then(|()| probe.attach(&mut loaded.ebpf));
+                outcome.err().map(|error| refusal::reason(&error))
+            }
+            _ => None,
+        };
         let mut ebpf = loaded.ebpf;
         let logger = options
             .diagnostics
@@ -254,6 +266,7 @@ impl Probes {
             missing,
             stacks,
             no_stacks: None,
+            no_uses,
             stats,
         })
     }
@@ -385,6 +398,12 @@ impl Probes {
         self.no_stacks.as_deref()
     }
 
+    /// Why uses are not followed, though they were asked for.
+    #[must_use]
+    pub fn no_uses(&self) -> Option<&str> {
+        self.no_uses.as_deref()
+    }
+
     /// Stacks that were not handed up, because their ring buffer was full or there were too many of them.
     ///
     /// # Errors
@@ -418,7 +437,8 @@ impl Probes {
                 nanos: u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX),
             })
         };
-        self.backend.probes().filter_map(cost).collect()
+        let probes = self.backend.probes().chain([&table::SENDS]);
+        probes.filter_map(cost).collect()
     }
 
     /// The moment now, as events count it.

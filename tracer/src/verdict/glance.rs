@@ -77,6 +77,11 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     if !used_once {
         but.push("each has carried much, as pooled connections do".to_owned());
     }
+    let longest = view.now.saturating_sub(*moments.first()?);
+    let next_in_line = longest < view.group.closed_after().saturating_mul(policy.rules.rests);
+    if next_in_line {
+        but.push("others were closed after they had been silent for about as long".to_owned());
+    }
     if !recent {
         but.push("none was added lately".to_owned());
     }
@@ -101,7 +106,7 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     } else {
         return None;
     };
-    let confidence = if enough && used_once && !used_again && waiting * 2 < count {
+    let confidence = if enough && used_once && !used_again && !next_in_line && waiting * 2 < count {
         Confidence::Likely
     } else {
         Confidence::Suspect

@@ -37,13 +37,17 @@
 //! other way round, a leak of which each live thread has at most one socket is no more than `suspect`, until
 //! some thread has two. All stop; a leak does not.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::{Confidence, Kind, Policy, Rules, finding::Claim, view::View};
-use crate::{event::Nanos, ledger::Connection};
+use crate::{
+    event::{Nanos, SECOND},
+    ledger::{Connection, Who},
+};
 
 pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let all: Vec<&Connection> = view
         .silent_for(policy.idle)
-        .filter(|connection| view.passed_over(connection) > 0)
         // Those have a verdict of their own.
         .filter(|connection| connection.never_sent() != Some(true))
         .collect();
@@ -55,13 +59,13 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         .copied()
         .filter(|connection| !view.owned(connection) && !connection.maybe_waiting())
         .collect();
-    if let Some(claim) = judge(view, policy, &free) {
+    if let Some(claim) = by_identity(view, policy, &free) {
         return Some(claim);
     }
     if free.len() == all.len() {
         return None;
     }
-    let mut claim = judge(view, policy, &all)?;
+    let mut claim = by_identity(view, policy, &all)?;
     let waiting = all.iter().filter(|connection| connection.maybe_waiting()).count();
     if waiting > 0 {
         claim = doubt(
@@ -83,6 +87,37 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     Some(claim)
 }
 
+/// Judges those of each identity by themselves, and all together when that says nothing.
+fn by_identity<'a>(view: &View<'a>, policy: &Policy, silent: &[&'a Connection]) -> Option<Claim<'a>> {
+    let mut groups: BTreeMap<Who, Vec<&Connection>> = BTreeMap::new();
+    for &connection in silent {
+        groups.entry(connection.who).or_default().push(connection);
+    }
+    let each = groups
+        .iter()
+        .filter(|(_, group)| group.len() >= policy.rules.links);
+    let claims = each.filter_map(|(&who, group)| judge(view, policy, group, Some(who)));
+    let surest = claims.max_by_key(|claim| (claim.confidence, claim.sockets.len()));
+    if surest.is_some() || groups.len() < 2 {
+        return surest;
+    }
+    let claim = judge(view, policy, silent, None)?;
+    let bounded = claim.confidence < Confidence::Certain;
+    let why = format!(
+        "they are for {} different users, databases, applications or channels: a pool for each tenant looks like that",
+        groups.len()
+    );
+    Some(if bounded {
+        doubt(claim, why)
+    } else {
+        Claim {
+            confidence: Confidence::Likely,
+            but: vec![why],
+            ..claim
+        }
+    })
+}
+
 fn doubt(claim: Claim<'_>, why: String) -> Claim<'_> {
     let mut but = claim.but;
     but.push(why);
@@ -93,31 +128,53 @@ fn doubt(claim: Claim<'_>, why: String) -> Claim<'_> {
     }
 }
 
-fn judge<'a>(view: &View<'a>, policy: &Policy, candidates: &[&'a Connection]) -> Option<Claim<'a>> {
+/// Judges the silent ones of one identity, or of all.
+fn judge<'a>(
+    view: &View<'a>,
+    policy: &Policy,
+    silent: &[&'a Connection],
+    who: Option<Who>,
+) -> Option<Claim<'a>> {
     let rules = &policy.rules;
-    let links = chain(candidates, rules.grace);
-    let began = links.first()?.opened_at?;
+    let opens = view
+        .group
+        .opens()
+        .filter(|open| who.is_none_or(|who| open.1 == who));
+    let last_open = opens.last().map(|(at, _)| at);
+    let passed = |connection: &&&Connection| {
+        let passable = connection.last_use().map(|last| last.saturating_add(rules.grace));
+        passable < last_open
+    };
+    let candidates: Vec<&Connection> = silent.iter().filter(passed).copied().collect();
+    let links = chain(&candidates, rules.grace);
+    let first = *links.first()?;
+    let began = first.opened_at?;
     let before = began.saturating_sub(1);
     let (opened, closed) = (view.group.opens_after(before), view.group.closes_after(before));
-    let went_on = went_on(view, began, policy.idle);
-    let habit = episodes(&links, policy.idle) >= rules.links
-        || separate(candidates, rules.grace) >= rules.separate
-        || went_on && links.len() >= rules.separate;
-    if !habit && !went_on || !rises(view, &links, rules) {
+    let growth = Growth::of(view, policy, began, who);
+    let habit = growth.is_habit(policy, &candidates, &links, closed);
+    let some = separate(&candidates, rules.grace) >= rules.separate || growth.steady >= policy.idle;
+    if !habit && !some || !rises(view, &links, rules) {
         return None;
     }
-    let mut sockets = members(candidates, &links, rules);
-    sockets.sort_by_key(|socket| socket.last_activity());
+    let mut sockets = members(&candidates, &links, rules);
+    sockets.sort_by_key(|socket| socket.last_use());
     let mut but = Vec::new();
     let mut confidence = Confidence::Certain;
     let longest = links.iter().filter_map(|link| view.silent(link)).max()?;
-    if longest < policy.idle.saturating_mul(rules.sure) {
+    let sure = policy.idle.saturating_mul(rules.sure);
+    let rising = silence_rises(view, &growth.opened, rules);
+    if longest < sure || growth.span < sure || links.len() < rules.separate {
         confidence = Confidence::Likely;
         but.push("the first may be used again yet: none has been silent for long".to_owned());
     }
     if view.lost_since(began) {
         confidence = Confidence::Likely;
         but.push("events were lost meanwhile, so that single opens or closes may be missing".to_owned());
+    }
+    if confidence == Confidence::Certain && rising != Some(100) {
+        confidence = Confidence::Likely;
+        but.push("more are silent than before, but not at every moment".to_owned());
     }
     let claim = Claim {
         kind: Kind::Leak,
@@ -132,20 +189,134 @@ fn judge<'a>(view: &View<'a>, policy: &Policy, candidates: &[&'a Connection]) ->
         sockets,
         but,
     };
-    let why = match silence_rises(view, &links, rules) {
-        None => "this has been going on for too short a time to tell whether more and more are silent",
-        Some(false) => "more are open, but not more are silent: a pool under rising load does that",
-        Some(true) if !habit => "they are few: an application that starts opens some single connections",
-        Some(true) => return Some(claim),
+    let waits = links.iter().find_map(|link| link.identity.as_ref()?.purpose);
+    let came_back = came_back(view, policy, first, who);
+    let why = match rising.map(|share| share >= rules.rising) {
+        None => {
+            "this has been going on for too short a time to tell whether more and more are silent".to_owned()
+        }
+        Some(false) => {
+            "more are open, but not more are silent: a pool under rising load does that".to_owned()
+        }
+        Some(true) if !habit => {
+            "they are few, or came up in a short time: an application that starts does that".to_owned()
+        }
+        Some(true) if came_back.saturating_mul(rules.rests) > longest => format!(
+            "others like these were used again after up to {} s",
+            came_back / SECOND
+        ),
+        Some(true) if other_code(&links) => {
+            "each was opened by other code: they may be single connections, each for a purpose".to_owned()
+        }
+        Some(true) => match waits {
+            None => return Some(claim),
+            // Nobody knows when there will be something to say to them. But no two do the same for long.
+            Some(_) if confidence == Confidence::Certain && closed == 0 => {
+                return Some(Claim {
+                    confidence: Confidence::Likely,
+                    ..claim
+                });
+            }
+            Some(purpose) => format!("each is a {}, which waits by design", purpose.name()),
+        },
     };
-    Some(doubt(claim, why.to_owned()))
+    Some(doubt(claim, why))
+}
+
+/// How far a habit has come: the chain of all that have been left alone, be they idle yet or not.
+struct Growth {
+    /// Over how long they came up, never more than `--idle` apart.
+    steady: Nanos,
+    /// Over how long they came up at all.
+    span: Nanos,
+    /// When each was opened.
+    opened: Vec<Nanos>,
+    /// How many of them were opened when the first had been silent for `--idle` already.
+    ignored: usize,
+}
+
+impl Growth {
+    fn of(view: &View, policy: &Policy, began: Nanos, who: Option<Who>) -> Self {
+        let grace = policy.rules.grace;
+        let left_alone: Vec<&Connection> = view
+            .silent_for(grace)
+            .filter(|connection| who.is_none_or(|who| connection.who == who))
+            .filter(|connection| connection.opened_at >= Some(began) && connection.never_sent() != Some(true))
+            .collect();
+        let links = chain(&left_alone, grace);
+        let opened: Vec<Nanos> = links.iter().filter_map(|link| link.opened_at).collect();
+        let idle = links
+            .first()
+            .and_then(|first| first.last_use())
+            .map(|last| last.saturating_add(policy.idle));
+        let mut all: Vec<Nanos> = left_alone
+            .iter()
+            .filter_map(|connection| connection.opened_at)
+            .collect();
+        all.sort_unstable();
+        let steadily = all
+            .windows(2)
+            .take_while(|pair| pair[1] - pair[0] <= policy.idle)
+            .count();
+        let until = |newest: Option<&Nanos>| newest.map_or(0, |&newest| newest.saturating_sub(began));
+        Self {
+            steady: until(all.get(steadily)),
+            span: until(opened.last()),
+            ignored: opened.iter().filter(|&&at| Some(at) > idle).count(),
+            opened,
+        }
+    }
+
+    fn is_habit(
+        &self,
+        policy: &Policy,
+        candidates: &[&Connection],
+        links: &[&Connection],
+        closed: u64,
+    ) -> bool {
+        let rules = &policy.rules;
+        // One that is closed may have been replaced by one of these.
+        let enough = rules.links + usize::from(closed > 0);
+        let long = self.steady >= policy.idle.saturating_mul(rules.growth) / 100;
+        let in_episodes = episodes(links, policy.idle) >= enough && alike(candidates, links, rules);
+        separate(candidates, rules.grace) >= rules.many
+            || self.ignored >= rules.links && (in_episodes || long && self.opened.len() >= rules.separate)
+    }
+}
+
+/// The longest that others like these have rested and been used again: opened, as they were, while the first of
+/// these was silent.
+fn came_back(view: &View, policy: &Policy, first: &Connection, who: Option<Who>) -> Nanos {
+    let since = first
+        .last_use()
+        .map(|last| last.saturating_add(policy.rules.grace));
+    let like = |cookie| {
+        let other = view.ledger.connection(cookie);
+        other.is_some_and(|other| other.opened_at > since && who.is_none_or(|who| other.who == who))
+    };
+    let rests = view.group.rests().iter();
+    rests
+        .map(|rest| (rest.seen.saturating_sub(rest.from), rest.cookie))
+        .filter(|&(time, cookie)| time >= policy.idle && like(cookie))
+        .map(|(time, _)| time)
+        .max()
+        .unwrap_or(0)
+}
+
+/// Whether it is known which code opened each, and no two were opened by the same.
+fn other_code(links: &[&Connection]) -> bool {
+    let sites: BTreeSet<_> = links
+        .iter()
+        .filter_map(|link| link.opening.map(|opening| opening.site))
+        .collect();
+    sites.len() == links.len()
 }
 
 /// The longest run of sockets, opened in view, of which each began after the one before was last used.
 fn chain<'a>(sockets: &[&'a Connection], grace: Nanos) -> Vec<&'a Connection> {
     let mut seen: Vec<(Nanos, Nanos, &Connection)> = sockets
         .iter()
-        .filter_map(|socket| Some((socket.opened_at?, socket.last_activity()?, *socket)))
+        .filter_map(|socket| Some((socket.opened_at?, socket.last_use()?, *socket)))
         .collect();
     // Interval scheduling: taking the earliest end first gives the most disjoint intervals.
     seen.sort_by_key(|&(opened, last, socket)| (last, opened, socket.cookie));
@@ -166,17 +337,14 @@ fn members<'a>(
     links: &[&'a Connection],
     rules: &Rules,
 ) -> Vec<&'a Connection> {
-    let first_silence = candidates
-        .iter()
-        .filter_map(|socket| socket.last_activity())
-        .min();
+    let first_silence = candidates.iter().filter_map(|socket| socket.last_use()).min();
     let first_link = links.first().map(|link| link.cookie);
     let sends = || links.iter().filter_map(|link| link.traffic.sends);
     let as_links = sends().min()..=sends().max();
     let mut moments: Vec<Nanos> = candidates
         .iter()
         .filter(|socket| socket.opened_at.is_none())
-        .filter_map(|socket| socket.last_activity())
+        .filter_map(|socket| socket.last_use())
         .collect();
     moments.sort_unstable();
     let together = |at: Nanos| {
@@ -188,7 +356,7 @@ fn members<'a>(
         let passes = socket.opened_at > first_silence.map(|silence| silence.saturating_add(rules.grace));
         match socket.opened_at {
             Some(_) => passes || Some(socket.cookie) == first_link,
-            None => as_links.contains(&socket.traffic.sends) && !socket.last_activity().is_some_and(together),
+            None => as_links.contains(&socket.traffic.sends) && !socket.last_use().is_some_and(together),
         }
     };
     candidates.iter().filter(belongs).copied().collect()
@@ -210,71 +378,67 @@ fn rises(view: &View, links: &[&Connection], rules: &Rules) -> bool {
     troughs.windows(2).all(|pair| pair[0] < pair[1])
 }
 
-/// Whether the fewest that were silent at once rose likewise, over the newest links or over a longer time.
+/// Whether more and more are silent: the fewest that were so before one link, and before later ones.
 ///
-/// Snapshots come a second apart or less, and other sockets come and go: so the links are taken a second
-/// apart at least, then two, four and so on, as far as they reach. `None` when they do not reach anywhere.
-fn silence_rises(view: &View, links: &[&Connection], rules: &Rules) -> Option<bool> {
-    let opened: Vec<Nanos> = links.iter().filter_map(|link| link.opened_at).collect();
-    let span = view.now.saturating_sub(*opened.first()?);
-    std::iter::successors(Some(rules.compare), |step| step.checked_mul(2))
-        .take_while(|step| step.saturating_mul(2) <= span)
-        .map_while(|step| {
-            let mut moments = vec![view.now];
-            for &at in opened.iter().rev() {
-                if moments.len() <= rules.links
-                    && moments
-                        .last()
-                        .is_some_and(|&next| next.saturating_sub(at) >= step)
-                {
-                    moments.push(at);
-                }
-            }
-            moments.reverse();
-            let troughs: Vec<Option<u64>> = moments
-                .windows(2)
-                .map(|pair| view.group.silent_trough(pair[0].midpoint(pair[1]), pair[1]))
-                .collect();
-            let rise = |pair: &[Option<u64>]| pair[0].is_some() && pair[0] < pair[1];
-            (troughs.len() == rules.links).then(|| troughs.windows(2).all(rise))
-        })
-        .reduce(|any, rises| any || rises)
+/// Of the newest links, as many as make a habit and a good while apart. Gives the share of all pairs that rise, in
+/// percent; `None` when they do not reach far enough.
+fn silence_rises(view: &View, opened: &[Nanos], rules: &Rules) -> Option<u64> {
+    let mut moments = vec![view.now];
+    for &at in opened.iter().rev() {
+        let apart = moments
+            .last()
+            .is_some_and(|&next| next.saturating_sub(at) >= rules.compare);
+        if apart && moments.len() <= rules.separate {
+            moments.push(at);
+        }
+    }
+    moments.reverse();
+    let troughs: Vec<u64> = moments
+        .windows(2)
+        .filter_map(|pair| view.group.silent_trough(pair[0].midpoint(pair[1]), pair[1]))
+        .collect();
+    let pairs = troughs
+        .iter()
+        .enumerate()
+        .flat_map(|(place, before)| troughs[place + 1..].iter().map(move |later| before < later));
+    let (mut all, mut rising) = (0u64, 0u64);
+    for rises in pairs {
+        all += 1;
+        rising += u64::from(rises);
+    }
+    (troughs.len() >= rules.links).then(|| rising * 100 / all)
 }
 
 /// How many times the process opened a link when the one before had been idle for `--idle`, and one.
 fn episodes(links: &[&Connection], idle: Nanos) -> usize {
-    let apart = |pair: &&[&Connection]| {
-        pair[1].opened_at > pair[0].last_activity().map(|last| last.saturating_add(idle))
-    };
+    let apart =
+        |pair: &&[&Connection]| pair[1].opened_at > pair[0].last_use().map(|last| last.saturating_add(idle));
     1 + links.windows(2).filter(apart).count()
+}
+
+/// Whether about as many came up with each of the newest links. A pool that fills up after some single connections is
+/// no further episode of theirs.
+fn alike(candidates: &[&Connection], links: &[&Connection], rules: &Rules) -> bool {
+    let newest = &links[links.len().saturating_sub(rules.links)..];
+    let from: Vec<Nanos> = newest.iter().filter_map(|link| link.opened_at).collect();
+    let sizes = from.iter().enumerate().map(|(place, &from_here)| {
+        let until = from.get(place + 1).copied().unwrap_or(Nanos::MAX);
+        let opened = candidates.iter().filter_map(|candidate| candidate.opened_at);
+        opened.filter(|at| (from_here..until).contains(at)).count()
+    });
+    let (least, most) = sizes.fold((usize::MAX, 0), |(least, most), size| {
+        (least.min(size), most.max(size))
+    });
+    most <= least.saturating_mul(2)
 }
 
 /// How many of these were opened a good while after the one before was used last.
 fn separate(sockets: &[&Connection], grace: Nanos) -> usize {
     let mut spans: Vec<(Nanos, Nanos)> = sockets
         .iter()
-        .filter_map(|socket| Some((socket.opened_at?, socket.last_activity()?)))
+        .filter_map(|socket| Some((socket.opened_at?, socket.last_use()?)))
         .collect();
     spans.sort_unstable();
     let apart = |pair: &&[(Nanos, Nanos)]| pair[1].0 > pair[0].1.saturating_add(grace);
     1 + spans.windows(2).filter(apart).count()
-}
-
-/// Whether sockets that nobody uses any more kept coming up for `--idle` at least, never that long apart.
-fn went_on(view: &View, began: Nanos, idle: Nanos) -> bool {
-    let mut moments: Vec<Nanos> = view
-        .silent_for(view.grace)
-        .filter(|connection| view.passed_over(connection) > 0)
-        .filter_map(|connection| connection.opened_at)
-        .filter(|&opened| opened >= began)
-        .collect();
-    moments.sort_unstable();
-    let mut until = began;
-    for opened in moments {
-        if opened - until > idle {
-            break;
-        }
-        until = opened;
-    }
-    until - began >= idle
 }

@@ -61,6 +61,9 @@ rules! {
     /// leak: separate openings that make a habit even when they stop soon. An application may well open a few
     /// single connections as it starts: for a lock, a listener, a monitor, a migration.
     separate: Count usize = 5, HABIT;
+    /// leak: time over which such sockets came up, in percent of idle, that makes five of them a habit. What an
+    /// application opens one by one as it starts has come up by then.
+    growth: Percent u64 = 250, 100..=100_000;
     /// leak: silence, in multiples of idle, that makes it certain. Idle separates think times from silence by
     /// a choice, and applications differ by a few times; what has been silent for this many times as long has
     /// no rhythm that anybody would wait for.
@@ -72,11 +75,19 @@ rules! {
     /// numbers are compared lie this far apart at least.
     compare: Span Nanos = SECOND, SPAN;
 
+    /// leak: of the pairs of such moments, those at which more were silent later than before, in percent. A pool
+    /// that keeps as many as it had has as many of these as of the opposite.
+    rising: Percent u64 = 75, PERCENT;
+
     /// unreturned: sockets that are in no order of the pool and make a habit, for the reason of `links`.
     missing: Count usize = 3, HABIT;
     /// unreturned: they are silent this many times as long as any rest that ended meanwhile: a health check,
     /// or a round of a long queue, comes back.
     rests: Times u64 = 2, 1..=1_000;
+
+    /// unreturned: what is sent since the last one fell silent, in percent of what was sent as they did so. When
+    /// less than half is left, it may as well be the work that is less.
+    load: Percent u64 = 50, 1..=1_000;
 
     /// inherited: unused sockets to one server on this host that are a habit. One may be a daemon that has put
     /// itself into the background and waits.

@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use super::{Finding, Kind, Policy, judge};
 use crate::{
     event::{
-        Change, Connect, Cookie, Event, Holder, Loss, Nanos, Observation, Place, SECOND, Server, Snapshot,
-        State, Threads, Traffic,
+        Change, Connect, Cookie, Event, Hello, Holder, Loss, Nanos, Observation, Place, SECOND, Server,
+        Snapshot, State, Threads, Traffic,
     },
     ledger::Ledger,
     owner::ProcessId,
-    server::System,
+    server::{System, wire::Identity},
 };
 
 pub(super) const MS: Nanos = SECOND / 1000;
@@ -133,6 +133,11 @@ impl World {
     pub(super) fn query(&mut self, cookie: Cookie) {
         self.ask(cookie);
         self.wait(REQUEST);
+        self.answer(cookie);
+    }
+
+    /// The answer that was due.
+    pub(super) fn answer(&mut self, cookie: Cookie) {
         let (now, one_tick) = (self.now, self.one_tick);
         let traffic = self.traffic(cookie);
         traffic.last_received = if one_tick { traffic.last_sent } else { Some(now) };
@@ -152,6 +157,15 @@ impl World {
         };
         traffic.bytes_sent = traffic.bytes_sent.map(|bytes| bytes + 100);
         traffic.sends = traffic.sends.map(|sends| sends + 1);
+    }
+
+    /// The client says who it is.
+    pub(super) fn says(&mut self, cookie: Cookie, identity: Identity) {
+        self.tell(&Event::Hello(Hello {
+            at: self.now,
+            cookie,
+            identity,
+        }));
     }
 
     fn traffic(&mut self, cookie: Cookie) -> &mut Traffic {

@@ -148,7 +148,7 @@ fn retracted(finding: &Finding, ledger: &Ledger) -> Option<Resolution> {
             closed += 1;
             continue;
         };
-        if now.last_activity() > evidence.connection.last_activity() || now.state == State::Closing {
+        if now.last_use() > evidence.connection.last_use() || now.state == State::Closing {
             used += 1;
         } else {
             same += 1;

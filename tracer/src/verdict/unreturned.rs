@@ -48,7 +48,9 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         .collect();
     let missing: Vec<Nanos> = silent
         .iter()
-        .filter(|(since, connection)| is_missing(connection.cookie, *since, &rests, view.grace))
+        .filter(|(since, connection)| {
+            is_missing(connection.cookie, *since, &rests, fellows.len(), view.grace)
+        })
         .map(|&(since, _)| since)
         .collect();
     let first = *missing.first()?;
@@ -56,7 +58,7 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         .group
         .rests()
         .iter()
-        .filter(|rest| rest.from >= first)
+        .filter(|rest| rest.from >= first || ended_together(rest, &rests))
         .map(|rest| rest.seen.saturating_sub(rest.from))
         .max()
         .unwrap_or(0);
@@ -74,13 +76,17 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         format!("the other {at_work} carry all since")
     };
     let mut but = vec!["whether anybody waits for them cannot be seen at the socket".to_owned()];
+    let stopped = at_work == 0 || !load_goes_on(view, first, &silent, policy);
+    if stopped {
+        but.push("less is sent than before, as when there is less work".to_owned());
+    }
     let lost = view.lost_since(first);
     if lost {
         but.push("events were lost meanwhile".to_owned());
     }
     Some(Claim {
         kind: Kind::Unreturned,
-        confidence: if lost {
+        confidence: if lost || stopped {
             Confidence::Suspect
         } else {
             Confidence::Likely
@@ -101,8 +107,30 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     })
 }
 
+/// Whether another of these was taken up again at the same look: then work began, and it was not that one more was
+/// missing.
+fn ended_together(rest: &Rest, rests: &[&Rest]) -> bool {
+    let long =
+        |other: &Rest| (other.seen - other.from.min(other.seen)) * 2 >= rest.seen.saturating_sub(rest.from);
+    rests
+        .iter()
+        .any(|other| other.seen == rest.seen && other.cookie != rest.cookie && long(other))
+}
+
+/// Whether the process has sent as often since the newest of these fell silent as while they did so, one by one.
+fn load_goes_on(view: &View, first: Nanos, silent: &[(Nanos, &Connection)], policy: &Policy) -> bool {
+    let Some(&(newest, _)) = silent.last() else {
+        return false;
+    };
+    let (before, since) = (newest.saturating_sub(first), view.now.saturating_sub(newest));
+    let time = before.min(since);
+    let then = view.group.sends(newest.saturating_sub(time), newest);
+    let now = view.group.sends(view.now.saturating_sub(time), view.now);
+    now.saturating_mul(100) >= then.saturating_mul(policy.rules.load)
+}
+
 /// Whether what others did shows that this one could not be handed out.
-fn is_missing(cookie: Cookie, since: Nanos, rests: &[&Rest], grace: Nanos) -> bool {
+fn is_missing(cookie: Cookie, since: Nanos, rests: &[&Rest], fellows: usize, grace: Nanos) -> bool {
     // Both were idle when the snapshot looked, and the other one was used after that.
     let passed = || {
         rests
@@ -111,7 +139,9 @@ fn is_missing(cookie: Cookie, since: Nanos, rests: &[&Rest], grace: Nanos) -> bo
     };
     let no_stack = passed().any(|rest| rest.from.saturating_add(grace) < since);
     let no_queue = passed().any(|rest| rest.from > since.saturating_add(grace));
-    no_stack && no_queue && {
+    // A pool that hands out at random passes over each of its idle ones some times, too.
+    let often = passed().count() >= fellows;
+    often && no_stack && no_queue && {
         let preferred_to_it: BTreeSet<Cookie> = passed().map(|rest| rest.cookie).collect();
         let own = rests.iter().filter(|rest| rest.cookie == cookie);
         own.into_iter().any(|own| {

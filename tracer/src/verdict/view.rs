@@ -58,13 +58,13 @@ impl<'a> View<'a> {
 
     /// How long a connection has been silent; `None` when unknown.
     pub fn silent(&self, connection: &Connection) -> Option<Nanos> {
-        connection.last_activity().map(|at| self.now.saturating_sub(at))
+        connection.last_use().map(|at| self.now.saturating_sub(at))
     }
 
     /// How often this process opened another connection to the server while this one was silent.
     pub fn passed_over(&self, connection: &Connection) -> u64 {
         connection
-            .last_activity()
+            .last_use()
             .map_or(0, |at| self.group.opens_after(at.saturating_add(self.grace)))
     }
 

@@ -4,14 +4,14 @@
 use std::{fs::File, io::Read as _, ops::Range, path::Path};
 
 use super::{
-    memory::{Memory, ProcessMemory},
+    memory::AddressSpace,
     offsets::{self, Layout, Refusal, Version},
-    symbols::Symbols,
 };
+use crate::callsite::{mapped::Symbols, process_memory::Memory};
 
 /// An interpreter within a living process.
 #[derive(Debug)]
-pub struct Interpreter<M = ProcessMemory> {
+pub struct Interpreter<M = AddressSpace> {
     /// The process's memory.
     pub memory: M,
     /// Its version.
@@ -56,7 +56,7 @@ pub fn detect(root: &Path, pid: u32) -> Result<Interpreter, Unknown> {
         .map_err(|_| Unknown::NotPython)?;
     let executable = std::fs::read_link(directory.join("exe")).map_err(|_| Unknown::NotPython)?;
     let executable = executable.to_string_lossy();
-    let memory = ProcessMemory::open(root, pid).ok_or(Unknown::NotPython)?;
+    let memory = AddressSpace::open(root, pid).ok_or(Unknown::NotPython)?;
     for module in modules(&maps) {
         let name = file_name(module.path);
         if module.path == executable || name.starts_with("libpython") || name.starts_with("python") {
@@ -130,17 +130,17 @@ struct Found {
 }
 
 fn inspect(memory: &impl Memory, module: &Module<'_>) -> Result<Found, Unknown> {
-    let symbols = Symbols::read(memory, module.range.start).ok_or(Unknown::NotPython)?;
-    let address = |name: &str| symbols.find(memory, name).map(|symbol| symbol.address);
+    let symbols = Symbols::of(memory, module.range.start).ok_or(Unknown::NotPython)?;
+    let address = |name: &str| symbols.address(memory, name);
     let runtime = address("_PyRuntime").ok_or(Unknown::NotPython)?;
     let hex = match address("Py_Version") {
-        Some(place) => Some(memory.half(place).ok_or(Unknown::NotYet)?),
+        Some(place) => Some(memory.u32(place).ok_or(Unknown::NotYet)?),
         None => None,
     };
     let version = match hex {
         Some(hex) => released(hex)?,
         None => symbols
-            .soname(memory)
+            .own_name(memory)
             .and_then(|name| named(&name))
             .or_else(|| named(file_name(module.path)))
             .ok_or_else(|| Unknown::Refused("which version of CPython this is, is not told".into()))?,
@@ -209,7 +209,7 @@ fn layout(memory: &impl Memory, runtime: u64, version: Version, hex: Option<u32>
 /// Whether its structures are as the layout says: a wrong offset shows here, before anything is made of it.
 fn started(memory: &impl Memory, layout: &Layout, version: Version) -> Result<(), Unknown> {
     let walk = &layout.walk;
-    let follow = |base: u64, offset: u32| memory.word(base.wrapping_add(u64::from(offset)));
+    let follow = |base: u64, offset: u32| memory.u64(base.wrapping_add(u64::from(offset)));
     let interpreter = follow(walk.runtime, walk.interpreters_head).ok_or(Unknown::NotYet)?;
     if interpreter == 0 {
         return Err(Unknown::NotYet);

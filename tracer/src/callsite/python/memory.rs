@@ -1,39 +1,18 @@
-//! Another process's memory, read through `/proc/PID/mem`.
+//! One process's address space, read through `/proc/PID/mem`.
 //!
-//! The open file stays bound to the address space it was opened on: when the process ends or executes another
-//! program, reads fail, and never give somebody else's bytes.
+//! Unlike a pid, the open file stays bound to the address space it was opened on: when the process has ended or
+//! executes another program, reads fail, and never give somebody else's bytes. Interpreters are remembered for long, so
+//! this matters here.
 
 use std::{fs::File, os::unix::fs::FileExt as _, path::Path};
 
-/// Something with addresses. Addresses come from the process and may be anything.
-pub trait Memory {
-    /// Fills `place` from `address` on; `false` when not all of it can be read.
-    fn read(&self, address: u64, place: &mut [u8]) -> bool;
-
-    /// The 64-bit word at `address`.
-    fn word(&self, address: u64) -> Option<u64> {
-        let mut place = [0; 8];
-        self.read(address, &mut place).then(|| u64::from_le_bytes(place))
-    }
-
-    /// The 32-bit word at `address`.
-    fn half(&self, address: u64) -> Option<u32> {
-        let mut place = [0; 4];
-        self.read(address, &mut place).then(|| u32::from_le_bytes(place))
-    }
-
-    /// `length` bytes from `address` on. The caller has bounded the length.
-    fn bytes(&self, address: u64, length: usize) -> Option<Vec<u8>> {
-        let mut place = vec![0; length];
-        self.read(address, &mut place).then_some(place)
-    }
-}
+use super::super::process_memory::Memory;
 
 /// A living process's memory.
 #[derive(Debug)]
-pub struct ProcessMemory(File);
+pub struct AddressSpace(File);
 
-impl ProcessMemory {
+impl AddressSpace {
     /// Opens it, below `root` (`/proc`). `None` when the process is gone or may not be read.
     #[must_use]
     pub fn open(root: &Path, pid: u32) -> Option<Self> {
@@ -41,10 +20,11 @@ impl ProcessMemory {
     }
 }
 
-impl Memory for ProcessMemory {
-    fn read(&self, address: u64, place: &mut [u8]) -> bool {
+impl Memory for AddressSpace {
+    fn read(&self, address: u64, into: &mut [u8]) -> Option<()> {
         // Beyond what a file offset can be there is no user memory either.
-        i64::try_from(address).is_ok() && self.0.read_exact_at(place, address).is_ok()
+        i64::try_from(address).ok()?;
+        self.0.read_exact_at(into, address).ok()
     }
 }
 
@@ -60,31 +40,4 @@ pub fn word_at(bytes: &[u8], offset: usize) -> Option<u64> {
 pub fn half_at(bytes: &[u8], offset: usize) -> Option<u32> {
     let word = bytes.get(offset..offset.checked_add(4)?)?;
     Some(u32::from_le_bytes(word.try_into().ok()?))
-}
-
-#[cfg(test)]
-pub(super) mod testing {
-    use super::Memory;
-
-    /// Pieces of memory for tests.
-    #[derive(Debug, Default, Clone)]
-    pub struct Pieces(pub Vec<(u64, Vec<u8>)>);
-
-    impl Memory for Pieces {
-        fn read(&self, address: u64, place: &mut [u8]) -> bool {
-            self.0.iter().any(|(start, bytes)| {
-                let Some(from) = address
-                    .checked_sub(*start)
-                    .and_then(|from| usize::try_from(from).ok())
-                else {
-                    return false;
-                };
-                let Some(source) = from.checked_add(place.len()).and_then(|end| bytes.get(from..end)) else {
-                    return false;
-                };
-                place.copy_from_slice(source);
-                true
-            })
-        }
-    }
 }

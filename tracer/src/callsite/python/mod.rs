@@ -14,8 +14,10 @@ pub mod merge;
 pub mod names;
 pub mod offsets;
 mod stack;
-pub mod symbols;
 pub mod walk;
 
 pub use merge::{Native, Place, merge};
 pub use stack::{PythonStack, Pythons};
+
+#[cfg(test)]
+mod tests;

@@ -7,9 +7,10 @@
 use super::{
     detect::Interpreter,
     lines,
-    memory::{Memory, half_at, word_at},
+    memory::{half_at, word_at},
     offsets::{BYTES_SIZE, BYTES_TEXT, OBJECT_TYPE, TEXT_LENGTH, TEXT_STATE},
 };
+use crate::callsite::process_memory::Memory;
 
 /// Most characters of a file's name, and of a function's: `PATH_MAX`, and more than a page is wide.
 const MAX_FILE: usize = 4096;
@@ -46,7 +47,7 @@ impl<M: Memory> Interpreter<M> {
     pub fn head(&self, address: u64) -> Option<Head> {
         let layout = &self.layout.code;
         let size = layout.lines.max(layout.function).max(layout.first_line) + 8;
-        let bytes = self.memory.bytes(address, size.min(MAX_CODE) as usize)?;
+        let bytes = self.memory.vector(address, size.min(MAX_CODE) as usize)?;
         if word_at(&bytes, OBJECT_TYPE)? != self.code_type {
             return None;
         }
@@ -71,7 +72,7 @@ impl<M: Memory> Interpreter<M> {
 
     /// A `str`, or its beginning.
     fn text(&self, address: u64, most: usize) -> Option<String> {
-        let header = self.memory.bytes(address, TEXT_STATE + 4)?;
+        let header = self.memory.vector(address, TEXT_STATE + 4)?;
         if word_at(&header, OBJECT_TYPE)? != self.text_type {
             return None;
         }
@@ -93,7 +94,7 @@ impl<M: Memory> Interpreter<M> {
         };
         let bytes = self
             .memory
-            .bytes(address.checked_add(u64::from(offset))?, length * width)?;
+            .vector(address.checked_add(u64::from(offset))?, length * width)?;
         Some(
             bytes
                 .chunks_exact(width)
@@ -108,13 +109,13 @@ impl<M: Memory> Interpreter<M> {
 
     /// A `bytes`, unless it is too long.
     fn byte_string(&self, address: u64) -> Option<Vec<u8>> {
-        let header = self.memory.bytes(address, BYTES_SIZE + 8)?;
+        let header = self.memory.vector(address, BYTES_SIZE + 8)?;
         let length = word_at(&header, BYTES_SIZE)?;
         if word_at(&header, OBJECT_TYPE)? != self.bytes_type || length > MAX_LINES {
             return None;
         }
         self.memory
-            .bytes(address.checked_add(BYTES_TEXT)?, usize::try_from(length).ok()?)
+            .vector(address.checked_add(BYTES_TEXT)?, usize::try_from(length).ok()?)
     }
 
     /// The line of an instruction, as a frame has it, of the code object at `address`.

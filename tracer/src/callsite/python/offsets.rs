@@ -10,10 +10,8 @@ use std::fmt;
 
 use connleak_ebpf::{ABSENT, PYTHON_ENTRY, PYTHON_FRAME_BYTES, PYTHON_SHIM, PythonLayout};
 
-use super::{
-    lines::LineTable,
-    memory::{Memory, word_at},
-};
+use super::{lines::LineTable, memory::word_at};
+use crate::callsite::process_memory::Memory;
 
 /// A version of CPython, as `PY_VERSION_HEX` has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -251,7 +249,7 @@ pub fn told(memory: &impl Memory, runtime: u64, version: Version, hex: u32) -> R
         (3, 14) => PLACES_3_14,
         _ => return Err(Refusal::Inconsistent),
     };
-    let table = memory.bytes(runtime, places.size).ok_or(Refusal::Unreadable)?;
+    let table = memory.vector(runtime, places.size).ok_or(Refusal::Unreadable)?;
     if table.get(..8) != Some(COOKIE) || word_at(&table, 8) != Some(u64::from(hex)) {
         return Err(Refusal::Inconsistent);
     }
@@ -321,7 +319,8 @@ fn walkable(walk: &PythonLayout) -> bool {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::memory::testing::Pieces, *};
+    use super::*;
+    use crate::callsite::process_memory::testing::Pieces;
 
     /// `_PyRuntime.debug_offsets` of CPython 3.13.0, as gdb prints it.
     fn table_3_13() -> Vec<u8> {
@@ -345,7 +344,9 @@ mod tests {
 
     fn told_of(table: Vec<u8>) -> Result<Layout, Refusal> {
         let version = Version { major: 3, minor: 13 };
-        told(&Pieces(vec![(0x1000, table)]), 0x1000, version, 0x030d_00f0)
+        let mut memory = Pieces::default();
+        memory.put(0x1000, table);
+        told(&memory, 0x1000, version, 0x030d_00f0)
     }
 
     #[test]

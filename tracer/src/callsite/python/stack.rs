@@ -247,8 +247,8 @@ impl Process {
 
     /// Nothing can be read any more, not even the runtime itself.
     fn ended(&self) -> bool {
-        use super::memory::Memory as _;
+        use crate::callsite::process_memory::Memory as _;
         let runtime = self.interpreter.layout.walk.runtime;
-        self.interpreter.memory.word(runtime).is_none()
+        self.interpreter.memory.u64(runtime).is_none()
     }
 }

@@ -5,7 +5,8 @@ use std::{fs, ops::Range, path::Path};
 
 use connleak_ebpf::{ABSENT, PYTHON_ENTRY, PYTHON_FRAMES, PythonLayout};
 
-use super::{super::PythonFrame, detect::Interpreter, memory::Memory, memory::word_at};
+use super::{detect::Interpreter, memory::word_at};
+use crate::callsite::{PythonFrame, process_memory::Memory};
 
 /// Most threads that are looked at.
 const MAX_THREADS: usize = 4096;
@@ -30,7 +31,7 @@ impl<M: Memory> Interpreter<M> {
             if frames.len() == PYTHON_FRAMES {
                 break;
             }
-            let Some(bytes) = self.memory.bytes(address, walk.frame_size as usize) else {
+            let Some(bytes) = self.memory.vector(address, walk.frame_size as usize) else {
                 return (frames, true);
             };
             let (frame, shim) = read(walk, &bytes);
@@ -83,7 +84,7 @@ impl<M: Memory> Interpreter<M> {
     }
 
     fn word(&self, base: u64, offset: u32) -> Option<u64> {
-        self.memory.word(base.checked_add(u64::from(offset))?)
+        self.memory.u64(base.checked_add(u64::from(offset))?)
     }
 }
 

@@ -138,7 +138,7 @@ fn a_leak_beside_overlapping_short_connections_is_named() {
 #[test]
 fn lost_events_lower_the_confidence() {
     let mut world = World::watched();
-    for _ in 0..40 {
+    for _ in 0..100 {
         world.open();
         world.wait(SECOND);
     }

@@ -3,6 +3,7 @@
 mod arbitrary;
 mod descriptors;
 mod glance;
+mod healthy;
 mod inherited;
 mod leak;
 mod owned;
@@ -10,7 +11,7 @@ mod track;
 mod unreturned;
 
 use super::{
-    Confidence, Kind, Policy, Rules,
+    Confidence, Finding, Kind, Policy, Rules,
     testing::{MINUTE, MS, World},
     track::{News, Resolution, Status, Tracker},
 };

@@ -2,13 +2,13 @@
 
 use super::*;
 
-/// Eight threads that come up one a second, with a connection each; then each works once a minute.
+/// Eight threads that come up one each 25 seconds, with a connection each.
 fn per_thread(world: &mut World) -> Vec<Cookie> {
     (1..=8)
         .map(|thread| {
             world.tid = 5000 + thread;
             let connection = world.open();
-            world.wait(SECOND);
+            world.wait(25 * SECOND);
             world.look();
             world.threads(&[5000 + thread], &[]);
             connection
@@ -73,7 +73,7 @@ fn a_query_in_the_tick_of_the_login_may_be_running() {
     for (running, one_tick) in [(true, true), (false, true), (false, false)] {
         let mut world = World::watched();
         world.one_tick = one_tick;
-        for _ in 0..10 {
+        for _ in 0..20 {
             let connection = world.open();
             if running {
                 world.ask(connection);

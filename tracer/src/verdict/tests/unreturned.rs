@@ -76,7 +76,17 @@ fn a_drained_pool_is_named() {
         for left in [0, 1, 3] {
             let mut world = drain(order, left);
             let finding = world.finding(Kind::Unreturned);
-            assert_eq!(finding.confidence, Confidence::Likely);
+            // Of two requests at once one at most is served: that may as well be the end of work.
+            let expected = if left < 2 {
+                Confidence::Suspect
+            } else {
+                Confidence::Likely
+            };
+            assert_eq!(
+                finding.confidence, expected,
+                "{order:?} {left} {:?}",
+                finding.because
+            );
             assert_eq!(finding.sockets.len(), 10 - left, "{order:?}: {finding:#?}");
         }
     }
