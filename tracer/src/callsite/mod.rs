@@ -15,6 +15,7 @@ pub mod mapped;
 pub mod moment;
 pub mod native;
 pub mod node;
+pub mod perf_map;
 pub mod php;
 pub mod process_memory;
 pub mod processes;
