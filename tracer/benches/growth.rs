@@ -12,7 +12,7 @@
 #[allow(dead_code, reason = "a bench uses what it needs of it")]
 mod made;
 
-use std::{fs, hint::black_box};
+use std::{collections::BTreeMap, fs, hint::black_box};
 
 use connleak::{
     event::{Event, SECOND, Snapshot},
@@ -61,8 +61,8 @@ fn measure(size: u64) -> serde_json::Value {
     drop(std::mem::replace(&mut walk, Event::Snapshot(Snapshot::default())));
     let bytes = resident().saturating_sub(empty);
 
-    let policy = Policy::default();
-    let judge_nanos = timed(|| drop(black_box(judge(&ledger, now, &policy))));
+    let (policy, names) = (Policy::default(), BTreeMap::new());
+    let judge_nanos = timed(|| drop(black_box(judge(&ledger, now, &policy, &names))));
 
     // Beside them, connections that come and go: a whole life is five events.
     let lives = size.min(100_000);

@@ -67,10 +67,10 @@ fn merge_snapshot(bencher: Bencher, open: u64) {
 fn judge_all(bencher: Bencher, open: u64) {
     let mut ledger = books(open);
     ledger.apply(&snapshot(&server(), open, later(open)), drop);
-    let policy = Policy::default();
+    let (policy, names) = (Policy::default(), BTreeMap::new());
     bencher
         .counter(ItemsCount::new(open))
-        .bench_local(|| judge(black_box(&ledger), later(open), &policy));
+        .bench_local(|| judge(black_box(&ledger), later(open), &policy, &names));
 }
 
 #[divan::bench]
