@@ -5,7 +5,7 @@
 #[allow(dead_code, reason = "a bench uses what it needs of it")]
 mod made;
 
-use std::{fs, hint::black_box};
+use std::{collections::BTreeMap, fs, hint::black_box};
 
 use connleak::{
     event::{Event, SECOND},
