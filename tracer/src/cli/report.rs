@@ -180,10 +180,10 @@ impl Report {
         match news {
             News::Finding(finding, status) => {
                 let (process, code) = named(case, finding);
-                if !code.lacks_names() {
-                    self.unnamed.remove(&finding.id);
-                } else {
+                if code.lacks_names() {
                     self.unnamed.entry(finding.id).or_insert(TRIES);
+                } else {
+                    self.unnamed.remove(&finding.id);
                 }
                 let known = Known {
                     process: &process,
@@ -250,6 +250,9 @@ impl Report {
     /// # Errors
     /// When it can't be written.
     pub fn socket(&mut self, case: &mut Case, connection: &Connection) -> Result<()> {
+        if !self.wants_lines() {
+            return Ok(());
+        }
         let process = case.process_of(connection);
         self.line(&Line::socket(
             case.stamps,
