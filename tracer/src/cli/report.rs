@@ -108,8 +108,13 @@ impl Report {
         Ok(())
     }
 
+    /// Whether anybody reads JSON: it is not made for nobody.
+    fn wants_lines(&self) -> bool {
+        self.format == Format::Json || self.log.is_some()
+    }
+
     fn line(&mut self, line: &Line) -> Result<()> {
-        if self.format != Format::Json && self.log.is_none() {
+        if !self.wants_lines() {
             return Ok(());
         }
         let json = serde_json::to_string(line)?;
