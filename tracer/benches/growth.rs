@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, fs, hint::black_box};
 
 use connleak::{
     event::{Event, SECOND, Snapshot},
-    ledger::Ledger,
+    ledger::{Connection, Ledger},
     verdict::{Policy, judge},
 };
 use made::{STEP, life, opening, snapshot};
@@ -76,6 +76,7 @@ fn measure(size: u64) -> serde_json::Value {
     json!({
         "connections": size,
         "bytes_each": bytes / size,
+        "structure_bytes": size_of::<Connection>(),
         "open_events_per_s": per_second(2 * size, open_nanos),
         "life_events_per_s": per_second(5 * lives, life_nanos),
         "merge_ms": millis(merge_nanos),

@@ -22,7 +22,7 @@ pub struct Args {
     /// Fewer and shorter rounds, to see whether it works; docs/performance.md is then left as it is
     #[arg(long)]
     quick: bool,
-    /// How long the agent is left alone, in seconds [default: 180; with --quick: 20]
+    /// How long the agent is left alone, in seconds after the first minute [default: 120; with --quick: 20]
     #[arg(long, value_name = "SECONDS")]
     rest: Option<u64>,
     /// Don't look whether servers and peers are there

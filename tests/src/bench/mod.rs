@@ -39,7 +39,7 @@ impl Plan {
         Self {
             rounds: 9,
             turn: Duration::from_millis(1500),
-            rest: Duration::from_mins(3),
+            rest: Duration::from_mins(2),
             growth: None,
         }
     }

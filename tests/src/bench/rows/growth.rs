@@ -57,6 +57,12 @@ fn growth(plan: &Plan) -> Result<Chapter> {
             ),
         ));
     }
+    if let Some(size) = sizes.first() {
+        let bytes = &size["structure_bytes"];
+        chapter
+            .details
+            .push(("a connection's own structure".into(), format!("{bytes} B")));
+    }
     let of = |connections: u64, name: &str| -> Result<f64> {
         let size = sizes.iter().find(|size| size["connections"] == connections);
         number(

@@ -19,8 +19,8 @@ use crate::{
 pub const SUBJECT: Subject = Subject {
     name: "rest",
     title: "The agent at rest",
-    method: "1,000 connections of ten processes, which nobody uses, and `connleak watch`. Its processor time (`/proc/PID/task/*/schedstat`) is counted after the \
-             first ten seconds (`--quick`: two), so without the start; its memory at the end. Other traffic of the host is in it.",
+    method: "1,000 connections of ten processes, which nobody uses, and `connleak watch`. Its processor time (`/proc/PID/task/*/schedstat`) is counted from a minute \
+             after its start on (`--quick`: two seconds), when the pace has slowed down; its memory at the end. Other traffic of the host is in it.",
     measure: rest,
 };
 
@@ -29,7 +29,7 @@ fn rest(plan: &Plan) -> Result<Chapter> {
     let _server = Background::start(&words(&[&"echo", &port]))?;
     let _holders = Background::start(&words(&[&"hold", &port, &10, &100, &0]))?;
     let attached = Tool::connleak(Some(port), &[]).attach()?;
-    let settle = if plan.rest > Duration::from_mins(1) { 10 } else { 2 };
+    let settle = if plan.rest > Duration::from_mins(1) { 60 } else { 2 };
     thread::sleep(Duration::from_secs(settle));
     let (begin, before) = (Instant::now(), run_time(attached.pid())?);
     thread::sleep(plan.rest);
