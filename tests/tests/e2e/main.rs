@@ -18,6 +18,7 @@ mod log_file;
 mod namespaces;
 mod never_used;
 mod pool;
+mod python_code;
 mod scan_mariadb;
 mod scan_postgres;
 mod scan_redis;
