@@ -182,8 +182,8 @@ impl Report {
                 let (process, code) = named(case, finding);
                 if !code.lacks_names() {
                     self.unnamed.remove(&finding.id);
-                } else if *status == Status::New {
-                    self.unnamed.insert(finding.id, TRIES);
+                } else {
+                    self.unnamed.entry(finding.id).or_insert(TRIES);
                 }
                 let known = Known {
                     process: &process,
