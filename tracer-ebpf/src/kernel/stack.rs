@@ -468,6 +468,8 @@ impl Scratch {
         let (start, end) = caller.code;
         let length = end.wrapping_sub(start);
         let place = self.body.as_ptr().cast::<u64>();
+        // A sum of products, each word by another odd number: no product waits for the one before.
+        let (mut sum, mut factor) = (0u64, MIX);
         let mut index = 0u32;
         while index < NEAR / 8 {
             if index >= words {
@@ -479,9 +481,12 @@ impl Scratch {
             // All ones where `word` lies in the code, 0 elsewhere; without a branch, of which the verifier would
             // follow both ways each time.
             let mask = ((distance.wrapping_sub(length) & !distance).cast_signed() >> 63).cast_unsigned();
-            hash = hash.wrapping_mul(MIX) ^ (word & mask);
+            sum = sum.wrapping_add((word & mask).wrapping_mul(factor));
+            factor = factor.wrapping_add(MIX << 1);
             index += 1;
         }
+        // The upper half of a product depends on all of the word.
+        hash = hash.wrapping_mul(MIX) ^ sum ^ (sum >> 32);
         // Two callers of a library in Python have the same native stack.
         hash ^= connleak_python_fingerprint();
         // 0 stands for none.
