@@ -118,7 +118,7 @@ const USED_MAX: u32 = 2048;
 const NO_USER: u32 = 0x0020_0000 | 0x0000_0010 | 0x0000_4000;
 
 /// Bytes above the stack pointer that tell one use from another.
-const NEAR: u32 = 1024;
+const NEAR: u32 = 512;
 /// The same where the rest of them is not there: the stack has just begun.
 const NEAREST: u32 = 128;
 
