@@ -197,9 +197,7 @@ impl Watch {
         self.refreshed = Instant::now();
         let news = self.agent.news()?;
         report.losses(&self.agent.case)?;
-        for news in news {
-            report.news(&mut self.agent.case, &news)?;
-        }
+        report.all_news(&mut self.agent.case, &news)?;
         self.agent.write_readings()
     }
 
