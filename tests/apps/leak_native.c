@@ -1,10 +1,11 @@
 // Leaks connections through five functions, and uses each from two others. For each "leak N" on standard input, N
-// connections to 127.0.0.1:PORT. To be built with -O2 -fomit-frame-pointer: nothing leads through its stack but
+// connections to 127.0.0.1:PORT, one each 50 ms. To be built with -O2 -fomit-frame-pointer: nothing leads through its stack but
 // .eh_frame.
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define KEPT __attribute__((noinline, noclone))
 // What comes behind a call keeps it from becoming a jump, which would leave no frame.
@@ -40,6 +41,7 @@ int main(int argc, char **argv) {
             int leaked = worker_run();
             begin_query(leaked);
             forget_rows(leaked);
+            usleep(50 * 1000);
         }
         puts("LEAKED");
         fflush(stdout);

@@ -248,7 +248,8 @@ fn root_stacks_that_do_not_fit_are_counted_and_the_books_stay_exact() -> Result<
     flags.extend(["--stacks-kib", "4"].map(ToOwned::to_owned));
     let watch = Watch::attached(&flags)?;
     done(churn(servers.short, COUNT)?)?;
-    let summary = lines::summary(&watch.interrupt()?.lines)?;
+    let end = watch.interrupt()?;
+    let summary = lines::summary(&end.lines)?;
     let completeness = &summary["completeness"];
     ensure!(
         completeness["stacks_lost"].as_u64().is_some_and(|lost| lost > 0),
