@@ -239,10 +239,12 @@ fn root_a_stopped_agent_blocks_no_client_and_heals_when_it_goes_on() -> Result<(
     Ok(())
 }
 
+/// Connections of a storm that is more than a page of stacks.
+const COUNT: u32 = 2_000;
+
 #[test]
 fn root_stacks_that_do_not_fit_are_counted_and_the_books_stay_exact() -> Result<()> {
     require_root!();
-    const COUNT: u32 = 2_000;
     let servers = Servers::start()?;
     let mut flags = servers.flags();
     flags.extend(["--stacks-kib", "4"].map(ToOwned::to_owned));

@@ -244,7 +244,6 @@ impl CallSites {
             last_use: !self.openings_only,
             ring_bytes: self.stacks_kib * 1024,
             thread_dumps: !self.no_thread_dumps,
-            ..stacks::Options::USUAL
         }
     }
 }
