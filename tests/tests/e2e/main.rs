@@ -8,6 +8,7 @@
 
 mod backends;
 mod bad_input;
+mod call_sites;
 mod callsite;
 mod churn;
 mod demo;
