@@ -8,16 +8,18 @@
 
 mod backends;
 mod bad_input;
+mod call_sites;
 mod callsite;
 mod churn;
-mod close_wait;
 mod demo;
 mod journal;
+mod kept;
 mod leak;
+mod limits;
 mod log_file;
 mod namespaces;
-mod never_used;
 mod pool;
+mod python_code;
 mod scan_mariadb;
 mod scan_postgres;
 mod scan_redis;
