@@ -125,6 +125,12 @@ pub(crate) fn fingerprint() -> u64 {
 /// Frames that [`fingerprint`] looks at: beyond the driver's own, so that its callers differ.
 const FINGERPRINT_FRAMES: usize = 8;
 
+/// Whether the current process runs a CPython that can be walked.
+#[inline(always)]
+pub(crate) fn is_known() -> bool {
+    layout().is_some()
+}
+
 /// The process's layout, or that of the process it was forked from: a fork has the same addresses, and the agent may
 /// not know it yet. Where it has executed another program since, they lead nowhere, or to what the agent refuses.
 #[inline(always)]

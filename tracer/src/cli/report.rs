@@ -108,8 +108,13 @@ impl Report {
         Ok(())
     }
 
+    /// Whether anybody reads JSON: it is not made for nobody.
+    fn wants_lines(&self) -> bool {
+        self.format == Format::Json || self.log.is_some()
+    }
+
     fn line(&mut self, line: &Line) -> Result<()> {
-        if self.format != Format::Json && self.log.is_none() {
+        if !self.wants_lines() {
             return Ok(());
         }
         let json = serde_json::to_string(line)?;
@@ -250,6 +255,9 @@ impl Report {
     /// # Errors
     /// When it can't be written.
     pub fn socket(&mut self, case: &mut Case, connection: &Connection) -> Result<()> {
+        if !self.wants_lines() {
+            return Ok(());
+        }
         let process = case.process_of(connection);
         self.line(&Line::socket(
             case.stamps,
@@ -351,6 +359,7 @@ impl Report {
             costs: cost.programs.clone(),
             agent_cpu_s: cost.cpu_s,
             rss_bytes: cost.rss_bytes,
+            stacks_lost: cost.stacks_lost,
         };
         let message = format!(
             "{} open and {} standing; {} opened, {} closed and {} failed since connleak attached; {}",
@@ -383,6 +392,8 @@ pub struct Cost {
     pub cpu_s: f64,
     /// Resident bytes.
     pub rss_bytes: u64,
+    /// Stacks of threads that were not taken, or were lost on the way.
+    pub stacks_lost: u64,
 }
 
 impl Cost {
@@ -393,6 +404,7 @@ impl Cost {
             programs: agent.probes.costs(),
             cpu_s: cpu_seconds(),
             rss_bytes: resident_bytes(),
+            stacks_lost: agent.stacks_lost(),
         }
     }
 }
