@@ -16,6 +16,7 @@ mod snapshot;
 mod socket;
 mod tcp;
 mod unix;
+mod wire;
 
 /// Why a program had nothing to send.
 pub(crate) enum Skip {
