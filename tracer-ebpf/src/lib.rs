@@ -10,12 +10,17 @@ pub mod classic;
 mod offsets;
 mod python;
 mod record;
+mod stack;
 
 pub use offsets::{ABSENT, Offsets};
 pub use python::{PYTHON_ENTRY, PYTHON_FRAME_BYTES, PYTHON_FRAMES, PYTHON_SHIM, PythonFrame, PythonLayout};
 pub use record::{
     Activity, Connect, Flow, HELLO_LEN, HELLO_WITHIN, Hello, KIND_CONNECT, KIND_DESTROY, KIND_HELLO,
     KIND_STATE, KIND_UNIX, ROW_LISTENER, ROW_TCP, ROW_UNIX, Record, Row, Transition, UNIX_PATH_LEN, UnixRow,
+};
+pub use stack::{
+    PIECE, STACK_BYTES_MAX, STACK_CUT, STACK_KNOWN, STACK_NO_USER, STACK_OPENED, STACK_PYTHON_CUT,
+    STACK_REFUSED, STACK_USED, StackHead, name_hash,
 };
 
 /// `AF_UNIX` of `include/linux/socket.h`.
@@ -68,13 +73,27 @@ pub enum Counter {
     ReadFault = 2,
     /// Sockets for which the map of our own numbers had no room: their address stands for them, which is reused.
     MapFull = 3,
+    /// Stacks handed to their ring buffer.
+    StacksSent = 4,
+    /// Stacks lost because that was full.
+    StackRingFull = 5,
+    /// Stacks that were not copied, because there had been too many of late.
+    StacksRefused = 6,
 }
 
 impl Counter {
     /// Every counter, in slot order.
-    pub const ALL: [Self; 4] = [Self::Sent, Self::RingFull, Self::ReadFault, Self::MapFull];
+    pub const ALL: [Self; 7] = [
+        Self::Sent,
+        Self::RingFull,
+        Self::ReadFault,
+        Self::MapFull,
+        Self::StacksSent,
+        Self::StackRingFull,
+        Self::StacksRefused,
+    ];
     /// How many slots the `COUNTERS` map has.
-    pub const SLOTS: u32 = 4;
+    pub const SLOTS: u32 = 7;
 }
 
 /// Words of the port filter: one bit for each of the 65,536 ports.

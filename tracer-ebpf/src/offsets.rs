@@ -119,6 +119,20 @@ offsets! {
     task_start,
     /// `task_struct.comm`
     task_comm,
+    /// `task_struct.flags`
+    task_flags,
+    /// `task_struct.mm`
+    task_mm,
+    /// `mm_struct.start_code`: where the executable's machine code begins
+    mm_start_code,
+    /// `mm_struct.end_code`
+    mm_end_code,
+    /// `pt_regs.ip`
+    regs_ip,
+    /// `pt_regs.sp`
+    regs_sp,
+    /// `pt_regs.bp`
+    regs_fp,
     /// `task_struct.real_parent`
     task_real_parent,
     /// `task_struct.thread.fsbase` (x86-64): the thread's pointer, which is its `pthread_self()`

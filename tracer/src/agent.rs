@@ -9,8 +9,9 @@ pub use admission::{Admission, ProcessFilter};
 use anyhow::Result;
 
 use crate::{
+    callsite::{Sites, worker::Worker},
     case::Case,
-    event::{Event, Nanos},
+    event::{Event, Nanos, Stack},
     journal::{Entry, Writer},
     ledger::Outcome,
     output::{json::Stamps, redact},
@@ -32,6 +33,8 @@ pub struct Agent {
     pub case: Case,
     admission: Admission,
     journal: Option<Writer>,
+    /// Reads stacks; `None` when there are none.
+    worker: Option<Worker>,
 }
 
 impl Agent {
@@ -49,9 +52,16 @@ impl Agent {
         let stamps = Stamps {
             epoch: clock::epoch(),
         };
+        let mut probes = Probes::attach(databases, options)?;
+        let worker = probes.take_stacks().map(Worker::start).transpose()?;
+        let mut case = Case::new(policy, max_connections, Owners::default(), stamps);
+        if let Some(worker) = &worker {
+            case.sites = Sites::with_source(Box::new(worker.desk()));
+        }
         Ok(Self {
-            probes: Probes::attach(databases, options)?,
-            case: Case::new(policy, max_connections, Owners::default(), stamps),
+            probes,
+            worker,
+            case,
             admission: Admission::new(processes),
             journal: None,
         })
@@ -79,6 +89,8 @@ impl Agent {
     /// # Errors
     /// When the loss counters cannot be read, or somebody who was told fails.
     pub fn drain(&mut self, tell: Tell<'_>) -> Result<()> {
+        // Of each stack that is here already, the event is in the ring.
+        let stacks: Vec<Stack> = self.worker.iter().flat_map(Worker::take).collect();
         let mut events = Vec::new();
         let Self {
             probes,
@@ -95,6 +107,7 @@ impl Agent {
                 events.push(event);
             }
         })?;
+        events.extend(stacks.into_iter().map(Event::Stack));
         events.into_iter().try_for_each(|event| self.feed(event, tell))
     }
 

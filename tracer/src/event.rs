@@ -284,7 +284,8 @@ pub struct Threads {
     pub ended: Vec<u32>,
 }
 
-/// Which code opened or used a connection.
+/// Which code opened or used a connection. A use is told when it is other code's than the one before: it stands until
+/// another one is told, whatever is sent meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stack {
     /// When the thread did that.
@@ -295,7 +296,8 @@ pub struct Stack {
     pub role: Role,
     /// Whose thread.
     pub process: ProcessId,
-    /// The call site; who wants its frames asks [`crate::case::Case`] for them.
+    /// The call site; who wants its frames asks [`crate::case::Case`] for them. [`SiteId::UNKNOWN`] for a use that is
+    /// not known: then whatever was told before is of an earlier one.
     pub site: SiteId,
 }
 

@@ -8,6 +8,7 @@
 
 mod backends;
 mod bad_input;
+mod callsite;
 mod churn;
 mod close_wait;
 mod demo;

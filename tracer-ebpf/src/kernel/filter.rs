@@ -28,10 +28,15 @@ pub(crate) fn port_wanted(port: u16) -> bool {
     bits >> (port % 64) & 1 == 1
 }
 
+/// Whether an address can be unwanted at all.
+#[inline(always)]
+pub(crate) fn only_servers() -> bool {
+    // SAFETY: a live static, set before load.
+    unsafe { core::ptr::read_volatile(&raw const ONLY_SERVERS) != 0 }
+}
+
 /// Whether connections to this address may be watched.
 #[inline(always)]
 pub(crate) fn address_wanted(address: [u8; 16]) -> bool {
-    // SAFETY: a live static, set before load.
-    let only_servers = unsafe { core::ptr::read_volatile(&raw const ONLY_SERVERS) };
-    only_servers == 0 || SERVERS.get(Key::new(128, address)).is_some()
+    !only_servers() || SERVERS.get(Key::new(128, address)).is_some()
 }

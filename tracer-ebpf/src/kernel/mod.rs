@@ -14,6 +14,7 @@ mod read;
 mod send;
 mod snapshot;
 mod socket;
+mod stack;
 mod tcp;
 mod unix;
 mod wire;

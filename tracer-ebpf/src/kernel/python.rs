@@ -9,15 +9,15 @@
 
 use aya_ebpf::{
     helpers::{
-        bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_user,
+        bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_probe_read_user,
         generated::bpf_probe_read_user as read_user,
     },
     macros::map,
     maps::{HashMap, LruHashMap, PerCpuArray},
 };
-use connleak_ebpf::{ABSENT, PYTHON_ENTRY, PYTHON_FRAME_BYTES, PYTHON_FRAMES, PythonFrame, PythonLayout};
+use connleak_ebpf::{ABSENT, PYTHON_FRAME_BYTES, PYTHON_FRAMES, PythonFrame, PythonLayout};
 
-use super::read::{member, offset};
+use super::read::{load, offset};
 
 /// CPython processes by thread-group id; the agent fills it.
 #[map]
@@ -114,7 +114,10 @@ pub(crate) fn fingerprint() -> u64 {
         }
         let Some(step) = step(layout, frame) else { break };
         frame = step.previous;
-        hash = (hash.rotate_left(5) ^ step.frame.code).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // The instruction, too: a function may use a connection in several places.
+        for word in [step.frame.code, step.frame.instruction] {
+            hash = (hash.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
     }
     hash
 }
@@ -134,13 +137,20 @@ fn layout() -> Option<&'static PythonLayout> {
     if offset!(task_real_parent) == ABSENT {
         return None;
     }
-    // SAFETY: no arguments.
-    let task = unsafe { bpf_get_current_task() } as *const u8;
-    let leader: *const u8 = member(task, offset!(task_group_leader)).ok()?;
-    let parent: *const u8 = member(leader, offset!(task_real_parent)).ok()?;
-    let tgid: u32 = member(parent, offset!(task_tgid)).ok()?;
+    // Plain loads: each send of a process that runs no Python comes by here.
+    let leader: *const u8 = load(task(), offset!(task_group_leader));
+    let parent: *const u8 = load(leader, offset!(task_real_parent));
+    let tgid: u32 = load(parent, offset!(task_tgid));
     // SAFETY: as above.
     unsafe { PYTHON.get(tgid) }
+}
+
+/// The current thread, as a pointer that the verifier lets be loaded from. Only asked where registers can be had, too
+/// (see `stack.rs`).
+#[inline(always)]
+fn task() -> *const u8 {
+    // SAFETY: no arguments.
+    unsafe { bpf_get_current_task_btf() }.cast_const().cast()
 }
 
 /// The current thread's innermost frame; 0 when it runs no Python code.
@@ -149,9 +159,7 @@ fn innermost(layout: &PythonLayout) -> Option<u64> {
     if offset!(task_fsbase) == ABSENT {
         return None;
     }
-    // SAFETY: no arguments.
-    let task = unsafe { bpf_get_current_task() } as *const u8;
-    let own: u64 = member(task, offset!(task_fsbase)).ok()?;
+    let own: u64 = load(task(), offset!(task_fsbase));
     let frame = user(thread(layout, own)?, layout.thread_frame)?;
     if layout.cframe_frame == ABSENT || frame == 0 {
         Some(frame)

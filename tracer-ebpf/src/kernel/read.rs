@@ -72,16 +72,21 @@ pub(crate) trait Read {
     }
 }
 
+/// Loads a member of a structure that the verifier knows, where nothing can go wrong that is not told as 0.
+#[inline(always)]
+pub(crate) fn load<T: Word>(base: *const u8, offset: u32) -> T {
+    // SAFETY: the verifier refuses the program unless it knows that this lies within the structure that `base` points to;
+    // should that be gone, the kernel makes the load give 0. Offsets come from the kernel's BTF, so words are aligned.
+    unsafe { core::ptr::read_volatile(base.add(offset as usize).cast::<T>()) }
+}
+
 /// By plain loads: see the module's head.
 pub(crate) struct Direct;
 
 impl Read for Direct {
     #[inline(always)]
     fn word<T: Word>(base: *const u8, offset: u32) -> Result<T, Skip> {
-        // SAFETY: the verifier refuses the program unless it knows that this lies within the structure that `base`
-        // points to; should that be gone, the kernel makes the load give 0. Offsets come from the kernel's BTF, so
-        // words are aligned.
-        Ok(unsafe { core::ptr::read_volatile(base.add(offset as usize).cast::<T>()) })
+        Ok(load(base, offset))
     }
 
     #[inline(always)]

@@ -22,11 +22,11 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(1024 * 1024, 0);
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::SLOTS, 0);
 
 /// `BPF_RB_AVAIL_DATA` of `include/uapi/linux/bpf.h`.
-const AVAILABLE_DATA: u64 = 0;
+pub(super) const AVAILABLE_DATA: u64 = 0;
 /// `BPF_RB_NO_WAKEUP`.
-const NO_WAKEUP: u64 = 1;
+pub(super) const NO_WAKEUP: u64 = 1;
 /// `BPF_RB_FORCE_WAKEUP`.
-const FORCE_WAKEUP: u64 = 2;
+pub(super) const FORCE_WAKEUP: u64 = 2;
 
 /// Adds one to a counter of this CPU.
 #[inline(always)]

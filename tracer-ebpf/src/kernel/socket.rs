@@ -4,7 +4,7 @@ use connleak_ebpf::{AF_INET, AF_INET6, Flow};
 
 use super::{
     Skip, filter,
-    read::{Read, offset},
+    read::{Direct, Read, load, offset},
 };
 
 /// `IPPROTO_TCP`.
@@ -41,6 +41,26 @@ pub(crate) fn wanted_flow<R: Read>(sk: *const u8) -> Result<Flow, Skip> {
         pad: 0,
         netns: netns::<R>(sk)?,
     })
+}
+
+/// Whether this is a TCP socket whose remote end is a database's. Asked on every send of every socket, so by plain
+/// loads, the port first of what tells.
+#[inline(always)]
+pub(crate) fn wanted(sk: *const u8) -> bool {
+    let family: u16 = load(sk, offset!(skc_family));
+    if family != AF_INET && family != AF_INET6 {
+        return false;
+    }
+    let port: u16 = load(sk, offset!(skc_dport));
+    if !filter::port_wanted(u16::from_be(port)) || load::<u16>(sk, offset!(sk_protocol)) != TCP {
+        return false;
+    }
+    !filter::only_servers()
+        || match family {
+            AF_INET => Ok(mapped(load(sk, offset!(skc_daddr)))),
+            _ => Direct::address(sk, offset!(skc_v6_daddr)),
+        }
+        .is_ok_and(filter::address_wanted)
 }
 
 /// The inode number of the socket's network namespace.

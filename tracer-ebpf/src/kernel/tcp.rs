@@ -17,7 +17,7 @@ use super::{
     Skip, access,
     read::{Direct, Read as _, member, offset},
     send::{count, send},
-    socket,
+    socket, stack,
 };
 
 /// `sock/inet_sock_set_state(sk, oldstate, newstate)`.
@@ -64,7 +64,14 @@ fn try_state(sk: *const u8, old_state: u8, new_state: u8) -> Result<(), Skip> {
     if old_state == tcp::CLOSE && new_state == tcp::SYN_SENT {
         // Nothing has been carried yet.
         transition.kind = KIND_CONNECT;
-        send(connect(transition)?);
+        let connect = connect(transition)?;
+        send(connect);
+        // After the event, so that the agent knows the socket when its stack comes.
+        stack::opened(
+            connect.transition.cookie,
+            connect.transition.at,
+            connect.process_start,
+        );
     } else {
         (transition.bytes_sent, transition.bytes_received) = socket::bytes::<Direct>(Direct::tcp_sock(sk)?)?;
         send(transition);

@@ -5,9 +5,9 @@
 
 use aya_ebpf::{
     helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns},
-    macros::{btf_tracepoint, map},
+    macros::{btf_tracepoint, fentry, map},
     maps::LruHashMap,
-    programs::BtfTracePointContext,
+    programs::{BtfTracePointContext, FEntryContext},
 };
 use connleak_ebpf::{ABSENT, AF_UNIX, Activity, Counter, KIND_UNIX, UNIX_PATH_LEN, UnixRow};
 
@@ -15,6 +15,7 @@ use super::{
     Skip, access,
     read::{self, Direct, Read as _, member, offset},
     send::{count, send_in_place},
+    socket, stack,
 };
 
 /// What each client's end has carried, by cookie. The least recently used go when it is full, and count as
@@ -27,11 +28,18 @@ const STREAM: u16 = 1;
 /// Bytes before the path in `struct sockaddr_un`: `sun_family`.
 pub(crate) const FAMILY_LEN: u32 = 2;
 
-/// `sock/sock_send_length(sk, ret, flags)`.
+/// `sock/sock_send_length(sk, ret, flags)`: for TCP sockets, too, of which only the sender's code is of interest.
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn connleak_send(ctx: BtfTracePointContext) -> i32 {
     let length: i32 = ctx.arg(1);
-    note(ctx.arg(0), length, |activity, now| {
+    if length > 0 && stack::follows_uses() && socket::wanted(ctx.arg(0)) {
+        // Its cookie is there: the connect asked for it, or the first snapshot.
+        if let Ok(cookie) = access::identity(ctx.arg(0)) {
+            stack::used(cookie);
+        }
+        return 0;
+    }
+    note(ctx.arg(0), length, true, |activity, now| {
         activity.last_sent = now;
         activity.sends += 1;
         activity.bytes_sent += u64::from(length.cast_unsigned());
@@ -39,11 +47,23 @@ pub fn connleak_send(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// `tcp_sendmsg(sk, msg, size)`, entered: for kernels that lack `sock_send_length`.
+#[fentry(function = "tcp_sendmsg")]
+pub fn connleak_tcp_send(ctx: FEntryContext) -> i32 {
+    if stack::follows_uses()
+        && socket::wanted(ctx.arg(0))
+        && let Ok(cookie) = access::identity(ctx.arg(0))
+    {
+        stack::used(cookie);
+    }
+    0
+}
+
 /// `sock/sock_recv_length(sk, ret, flags)`.
 #[btf_tracepoint(function = "sock_recv_length")]
 pub fn connleak_receive(ctx: BtfTracePointContext) -> i32 {
     let length: i32 = ctx.arg(1);
-    note(ctx.arg(0), length, |activity, now| {
+    note(ctx.arg(0), length, false, |activity, now| {
         activity.last_received = now;
         activity.bytes_received += u64::from(length.cast_unsigned());
     });
@@ -51,7 +71,7 @@ pub fn connleak_receive(ctx: BtfTracePointContext) -> i32 {
 }
 
 #[inline(always)]
-fn note(sk: *const u8, length: i32, update: impl FnOnce(&mut Activity, u64)) {
+fn note(sk: *const u8, length: i32, sends: bool, update: impl FnOnce(&mut Activity, u64)) {
     if length <= 0 || !matches!(Direct::word::<u16>(sk, offset!(skc_family)), Ok(AF_UNIX)) {
         return;
     }
@@ -64,6 +84,9 @@ fn note(sk: *const u8, length: i32, update: impl FnOnce(&mut Activity, u64)) {
         // SAFETY: the entry is live for this program's run. Two threads may send on one socket at once;
         // then one addition may be lost, the times are still right.
         update(unsafe { &mut *activity }, now);
+        if sends {
+            stack::used_unix(cookie);
+        }
         return;
     }
     let mut activity = Activity::default();
@@ -84,6 +107,7 @@ fn discover(sk: *const u8, cookie: u64, now: u64, activity: Activity) -> Result<
     else {
         return Err(Skip::Filtered);
     };
+    let mut name = 0;
     send_in_place(|row: &mut UnixRow| {
         row.kind = KIND_UNIX;
         row.at = now;
@@ -97,6 +121,7 @@ fn discover(sk: *const u8, cookie: u64, now: u64, activity: Activity) -> Result<
         row.pid = (bpf_get_current_pid_tgid() >> 32) as u32;
         row.fd = bpf_get_current_uid_gid() as u32;
         copy_name(address, row)?;
+        name = connleak_ebpf::name_hash(&row.path, row.path_len);
         let leader;
         (leader, row.process_start) = access::leader()?;
         row.comm = member(leader, offset!(task_comm))?;
@@ -104,6 +129,7 @@ fn discover(sk: *const u8, cookie: u64, now: u64, activity: Activity) -> Result<
     })?;
     // Full is not possible: the least recent goes.
     let _ = ACTIVITY.insert(cookie, activity, 0);
+    stack::opened_unix(cookie, now, name);
     Ok(())
 }
 

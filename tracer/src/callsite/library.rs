@@ -36,6 +36,41 @@ impl Origin {
     }
 }
 
+/// Libraries that lend connections, or their beginnings: whoever needs one when none is idle opens it, in whatever
+/// function that happens to be.
+const POOLS: [&str; 21] = [
+    "HikariCP",
+    "c3p0",
+    "dbcp",
+    "commons-pool",
+    "druid",
+    "tomcat",
+    "database/sql",
+    "sqlalchemy",
+    "psycopg_pool",
+    "psycopg2_pool",
+    "dbutils",
+    "pg-pool",
+    "generic-pool",
+    "sequel",
+    "connection_pool",
+    "activerecord",
+    "deadpool",
+    "bb8",
+    "r2d2",
+    "sqlx",
+    "github.com/jackc/puddle",
+];
+
+/// Whether a stack goes through a pool that lends connections.
+#[must_use]
+pub fn through_a_pool(frames: &[Frame]) -> bool {
+    frames.iter().any(|frame| match Origin::of(frame) {
+        Origin::Library(name) => POOLS.iter().any(|pool| name.starts_with(pool)),
+        Origin::Application | Origin::Machinery => false,
+    })
+}
+
 /// The word by which a library is known.
 fn library(name: &str) -> Origin {
     Origin::Library(name.to_owned())
@@ -53,21 +88,26 @@ fn package(path: &str) -> Option<Origin> {
         .map(|name| library(&name))
 }
 
-/// Beginnings of the names of what runs other code.
-const INTERPRETERS: [&str; 12] = [
-    "python3",
-    "libpython3",
-    "node",
-    "libnode",
-    "ruby",
-    "libruby",
-    "php",
-    "libphp",
-    "libjvm",
-    "libjli",
-    "libnio",
-    "libnet.so",
-];
+/// What runs other code; `lib` may stand before it, and a version behind.
+const INTERPRETERS: [&str; 5] = ["python", "node", "nodejs", "ruby", "php"];
+/// The Java machine's libraries, wherever it is installed.
+const JAVA_MACHINE: [&str; 4] = ["libjvm.so", "libjli.so", "libnio.so", "libnet.so"];
+
+/// `python3.11`, `libnode.so.108`, `php-fpm8.2`; not `nodewatch`.
+fn is_interpreter(file_name: &str) -> bool {
+    let name = file_name.strip_prefix("lib").unwrap_or(file_name);
+    INTERPRETERS.iter().any(|interpreter| {
+        name.strip_prefix(interpreter).is_some_and(|rest| {
+            let version = |c: char| c.is_ascii_digit() || c == '.';
+            let rest = ["-fpm", "-cgi", "-"]
+                .iter()
+                .find_map(|kind| rest.strip_prefix(kind))
+                .unwrap_or(rest);
+            rest.is_empty() || rest.starts_with(version)
+        })
+    })
+}
+
 /// The C library and its relatives, the kernel's page, the compilers' run-time libraries.
 const C_LIBRARY: [&str; 14] = [
     "libc.so",
@@ -86,6 +126,26 @@ const C_LIBRARY: [&str; 14] = [
     "[vdso]",
 ];
 
+/// Names in a program that was linked with its C library: nobody calls functions of their own like that.
+const C_FUNCTIONS: [&str; 16] = [
+    "_start",
+    "__libc_start_main",
+    "__libc_start_call_main",
+    "start_thread",
+    "clone",
+    "clone3",
+    "__clone3",
+    "connect",
+    "__connect",
+    "__libc_connect",
+    "send",
+    "sendto",
+    "sendmsg",
+    "write",
+    "writev",
+    "syscall",
+];
+
 fn native(frame: &Frame) -> Origin {
     if let Some(origin) = frame.file.as_deref().and_then(rust_source) {
         return origin;
@@ -96,8 +156,12 @@ fn native(frame: &Frame) -> Origin {
     if let Some(origin) = package(module) {
         return origin;
     }
-    let start = frame.function.as_deref() == Some("_start");
-    if start || begins(&C_LIBRARY) || begins(&INTERPRETERS) || module.contains("/jvm/") {
+    let of_c = frame
+        .function
+        .as_deref()
+        .is_some_and(|function| C_FUNCTIONS.contains(&function));
+    let of_java = module.contains("/jvm/") || JAVA_MACHINE.contains(&name);
+    if of_c || of_java || begins(&C_LIBRARY) || is_interpreter(name) {
         return Origin::Machinery;
     }
     let of_the_system = [
@@ -386,8 +450,10 @@ fn ruby(frame: &Frame) -> Origin {
 /// `…/gems/sequel-5.63.0/lib/x.rb` → `sequel`; Debian has gems in `vendor_ruby`.
 fn ruby_gem(path: &str) -> Option<String> {
     if let Some((_, inside)) = path.rsplit_once("/vendor_ruby/") {
-        let first = inside.split('/').next()?;
-        return Some(first.trim_end_matches(".rb").to_owned());
+        // Machine code lies in a folder for the version.
+        let version = |part: &&str| part.starts_with(|c: char| c.is_ascii_digit());
+        let first = inside.split('/').find(|part| !version(part))?;
+        return Some(first.split('.').next().unwrap_or(first).to_owned());
     }
     let inside = path.split("/gems/").last().filter(|inside| *inside != path)?;
     Some(without_version(inside.split('/').next()?).to_owned())

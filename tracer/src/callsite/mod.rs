@@ -14,10 +14,16 @@ pub mod managed;
 pub mod mapped;
 pub mod native;
 pub mod node;
+pub mod perf_map;
 pub mod process_memory;
+pub mod processes;
 pub mod python;
+pub mod reader;
 pub mod site;
 pub mod sites;
+pub mod store;
+pub mod uses;
+pub mod worker;
 
 pub use capture::{Capture, PythonFrame, Registers};
 pub use library::Origin;

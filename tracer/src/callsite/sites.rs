@@ -8,7 +8,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     fmt,
     sync::Arc,
 };
@@ -39,6 +39,9 @@ pub struct Sites {
     source: Option<Box<dyn Source>>,
     known: HashMap<SiteId, Arc<Site>>,
     order: VecDeque<SiteId>,
+    /// What could not be told since readings were taken last. Whatever is told between two takings is the same to
+    /// all, or a replay, which learns it all at once, would say more.
+    untold: HashSet<SiteId>,
     /// What was described since it was taken last, for a journal; `None` when nobody keeps one.
     readings: Option<Vec<Arc<Site>>>,
 }
@@ -53,13 +56,19 @@ impl Sites {
         }
     }
 
-    /// The site's frames; `None` when nobody can tell. Asks again then the next time: a thread that unwinds
-    /// may not have come to it yet.
+    /// The site's frames; `None` when nobody can tell. Asks again then after [`take_readings`](Self::take_readings):
+    /// names of large files take their time.
     pub fn describe(&mut self, id: SiteId) -> Option<Arc<Site>> {
         if let Some(site) = self.known.get(&id) {
             return Some(Arc::clone(site));
         }
-        let mut site = self.source.as_mut()?.describe(id)?;
+        if self.untold.contains(&id) {
+            return None;
+        }
+        let Some(mut site) = self.source.as_mut()?.describe(id) else {
+            self.untold.insert(id);
+            return None;
+        };
         // Whatever the source calls it: it is the answer to this question.
         site.id = id;
         let site = self.insert(site);
@@ -74,8 +83,9 @@ impl Sites {
         self.readings = Some(Vec::new());
     }
 
-    /// What was described since the last call.
+    /// What was described since the last call; from now on, what could not be is asked for again.
     pub fn take_readings(&mut self) -> Vec<Site> {
+        self.untold.clear();
         let readings = self.readings.as_mut().map(std::mem::take).unwrap_or_default();
         readings.iter().map(|site| Site::clone(site)).collect()
     }
@@ -189,12 +199,15 @@ mod tests {
     }
 
     #[test]
-    fn a_site_is_described_once_and_what_is_unknown_is_asked_again() {
+    fn a_site_is_described_once_and_what_is_unknown_is_asked_again_the_next_time() {
         let (mut sites, asked) = counting();
         assert_eq!(sites.describe(SiteId(7)).as_deref(), Some(&site(7)));
         assert_eq!(sites.describe(SiteId(7)).as_deref(), Some(&site(7)));
         assert_eq!(asked.get(), 1);
         assert!(sites.describe(SiteId(0)).is_none() && sites.describe(SiteId(0)).is_none());
+        assert_eq!(asked.get(), 2, "not twice for one telling");
+        sites.take_readings();
+        assert!(sites.describe(SiteId(0)).is_none());
         assert_eq!(asked.get(), 3);
     }
 

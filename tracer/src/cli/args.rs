@@ -15,7 +15,7 @@ use crate::{
     ledger::Ledger,
     output::duration,
     owner, policy_file,
-    probes::{self, Options},
+    probes::{self, Options, stacks},
     server::{Databases, Flags, PortRule, ServerRule, System},
     verdict::{Confidence, Knob, Limits, Policy, Unit},
 };
@@ -207,6 +207,36 @@ impl ExitArgs {
     pub fn turn(self, policy: &mut Policy) {
         if let Some(level) = self.min_confidence {
             policy.min_confidence = level.into();
+        }
+    }
+}
+
+/// Which stacks are taken, in commands that follow connections.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Call sites")]
+pub struct CallSites {
+    /// Do not read which code opens and uses connections
+    #[arg(long = "no-call-sites")]
+    off: bool,
+    /// Read which code opens connections, but not which code uses them
+    #[arg(long = "no-last-use")]
+    openings_only: bool,
+    /// Most bytes of a thread's stack that are read, in KiB; deeper ones are cut and say so
+    #[arg(long, value_name = "KIB", default_value_t = stacks::Options::USUAL.bytes / 1024, value_parser = clap::value_parser!(u32).range(1..=i64::from(stacks::Options::MOST_KIB)))]
+    stack_kib: u32,
+}
+
+impl CallSites {
+    /// What the kernel programs are told.
+    #[must_use]
+    pub fn options(self) -> stacks::Options {
+        if self.off {
+            return stacks::Options::NONE;
+        }
+        stacks::Options {
+            bytes: self.stack_kib * 1024,
+            last_use: !self.openings_only,
+            ..stacks::Options::USUAL
         }
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{OK, USAGE};
 use crate::{
     output::sink,
-    probes::{self, Backend, Options, object, preflight, refusal},
+    probes::{self, Backend, Options, object, preflight, refusal, table},
     server::{Databases, Flags},
 };
 
@@ -80,6 +80,9 @@ impl Doctor {
         }
         let name = chosen.map_or("none", Backend::name);
         let _ = writeln!(self.text);
+        if let Some(backend) = chosen {
+            self.call_sites(&databases, backend);
+        }
         self.require(
             chosen.is_some(),
             "back-end used",
@@ -87,6 +90,45 @@ impl Doctor {
             "none works on this kernel",
         );
         Ok(())
+    }
+
+    /// Tries the programs once more, with stacks.
+    fn call_sites(&mut self, databases: &Databases, backend: Backend) {
+        let options = Options {
+            stacks: probes::stacks::Options::USUAL,
+            ..Options::default()
+        };
+        let probe = |program| backend.probes().find(move |probe| probe.program == program);
+        let outcome = object::load(databases, options, backend).and_then(|mut loaded| {
+            let mut load = |probe: &table::Probe| probe.load(&mut loaded.ebpf, loaded.btf.as_ref());
+            probe("connleak_state").map_or(Ok(()), &mut load)?;
+            let sends = probe("connleak_send").filter(|probe| load(probe).is_ok());
+            Ok(match sends {
+                Some(probe) => Ok(probe),
+                None => load(&table::SENDS).map(|()| &table::SENDS),
+            })
+        });
+        match outcome {
+            Ok(uses) => {
+                self.say("ok", "call sites: opened", "which code opens a connection");
+                match uses {
+                    Ok(probe) => {
+                        let how = format!(
+                            "which code uses it, by {}:{}",
+                            probe.hook_kind(),
+                            probe.hook_name()
+                        );
+                        self.say("ok", "call sites: last use", &how);
+                    }
+                    Err(error) => self.say("warn", "call sites: last use", &refusal::reason(&error)),
+                }
+            }
+            Err(error) => self.say(
+                "warn",
+                "call sites",
+                &format!("none (needs 5.15 with BTF: {})", refusal::reason(&error)),
+            ),
+        }
     }
 
     /// Whether all that a back-end cannot do without can be loaded.

@@ -10,7 +10,7 @@ use clap::Args as ClapArgs;
 
 use super::{
     OK,
-    args::{Format, Live},
+    args::{CallSites, Format, Live},
     report::Report,
     watch::{self, Watch},
 };
@@ -20,6 +20,8 @@ use crate::{journal::Writer, output::duration, probes::Options};
 pub struct Args {
     #[command(flatten)]
     live: Live,
+    #[command(flatten)]
+    sites: CallSites,
     /// The file to write: a new one
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     journal: PathBuf,
@@ -33,6 +35,7 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
     let journal = Writer::create(&args.journal)?;
     let options = Options {
         diagnostics,
+        stacks: args.sites.options(),
         ..Options::default()
     };
     let limit = ready.max_connections;

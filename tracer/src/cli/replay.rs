@@ -63,9 +63,8 @@ pub fn run(args: &Args) -> Result<u8> {
             }
             Entry::Judged { at, epoch } => {
                 report.losses(&case)?;
-                for news in case.news(at, Stamps { epoch }) {
-                    report.news(&mut case, &news)?;
-                }
+                let news = case.news(at, Stamps { epoch });
+                report.all_news(&mut case, &news)?;
             }
         }
     }

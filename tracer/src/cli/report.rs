@@ -31,12 +31,17 @@ use crate::{
     },
 };
 
+/// Looks at which a finding's functions are asked for again, a second apart or less.
+const TRIES: u8 = 20;
+
 /// Where everything that is data goes.
 pub struct Report {
     format: Format,
     log: Option<LogFile>,
     /// Findings that were told in full.
     in_full: BTreeSet<FindingId>,
+    /// Findings that were told without the names of their functions, and how often these are still asked for.
+    unnamed: BTreeMap<FindingId, u8>,
     /// Losses told so far.
     told_lost: BTreeMap<Loss, u64>,
     /// There is history to sum up.
@@ -57,6 +62,7 @@ impl Report {
             log: log.map(LogFile::open).transpose()?,
             watching,
             in_full: BTreeSet::new(),
+            unnamed: BTreeMap::new(),
             told_lost: BTreeMap::new(),
             silent: false,
             reader: Reader::Present,
@@ -70,6 +76,7 @@ impl Report {
             format: Format::Json,
             log: None,
             in_full: BTreeSet::new(),
+            unnamed: BTreeMap::new(),
             told_lost: BTreeMap::new(),
             watching: false,
             silent: true,
@@ -129,14 +136,55 @@ impl Report {
         self.text(&format!("{}\n", text::finding(finding, known, Some(next))))
     }
 
+    /// Everything that is new in a watch, and what was told before without its functions' names.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn all_news(&mut self, case: &mut Case, news: &[News]) -> Result<()> {
+        for news in news {
+            self.news(case, news)?;
+        }
+        let ids: Vec<FindingId> = self.unnamed.keys().copied().collect();
+        for id in ids {
+            self.name_late(case, id)?;
+        }
+        Ok(())
+    }
+
+    /// Tells a finding once more when its functions' names are known at last: those of a large program take
+    /// longer than anybody may be kept waiting.
+    fn name_late(&mut self, case: &mut Case, id: FindingId) -> Result<()> {
+        let standing = case.tracker.active().find(|finding| finding.id == id).cloned();
+        let (Some(finding), Some(tries)) = (standing, self.unnamed.get_mut(&id)) else {
+            self.unnamed.remove(&id);
+            return Ok(());
+        };
+        *tries -= 1;
+        let exhausted = *tries == 0;
+        if Told::of(&finding.code, &mut case.sites).lacks_names() {
+            if exhausted {
+                self.unnamed.remove(&id);
+            }
+            return Ok(());
+        }
+        // As if it was told for the first time.
+        self.in_full.remove(&id);
+        self.news(case, &News::Finding(Box::new(finding), Status::Steady))
+    }
+
     /// News of a watch.
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn news(&mut self, case: &mut Case, news: &News) -> Result<()> {
+    fn news(&mut self, case: &mut Case, news: &News) -> Result<()> {
         match news {
             News::Finding(finding, status) => {
                 let (process, code) = named(case, finding);
+                if !code.lacks_names() {
+                    self.unnamed.remove(&finding.id);
+                } else if *status == Status::New {
+                    self.unnamed.insert(finding.id, TRIES);
+                }
                 let known = Known {
                     process: &process,
                     code: &code,

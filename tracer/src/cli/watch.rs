@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     FOUND, OK,
-    args::{ExitArgs, Format, Live},
+    args::{CallSites, ExitArgs, Format, Live},
     report::{self, Cost, Report},
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
     case::Case,
     journal,
     output::{code::Told, duration, text},
-    probes::Options,
+    probes::{Options, table},
     verdict::{Finding, Policy},
 };
 
@@ -34,6 +34,8 @@ const REFRESH_MIN: Duration = Duration::from_millis(250);
 pub struct Args {
     #[command(flatten)]
     live: Live,
+    #[command(flatten)]
+    sites: CallSites,
     #[command(flatten)]
     exit: ExitArgs,
     /// Output format
@@ -73,6 +75,7 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
         diagnostics,
         measure: true,
         ring_bytes: args.ring_kib * 1024,
+        stacks: args.sites.options(),
         ..Options::default()
     };
     let limit = ready.max_connections;
@@ -194,9 +197,7 @@ impl Watch {
         self.refreshed = Instant::now();
         let news = self.agent.news()?;
         report.losses(&self.agent.case)?;
-        for news in news {
-            report.news(&mut self.agent.case, &news)?;
-        }
+        report.all_news(&mut self.agent.case, &news)?;
         self.agent.write_readings()
     }
 
@@ -230,6 +231,12 @@ impl Watch {
                 "connleak: back-end {} does not work here: {reason}",
                 backend.name()
             );
+        }
+        if let Some(reason) = self.agent.probes.no_stacks() {
+            let _ = writeln!(err, "connleak: call sites are not available: {reason}");
+        }
+        if let Some(reason) = self.agent.probes.no_uses() {
+            let _ = writeln!(err, "connleak: {}: {reason}", table::SENDS.without);
         }
         for (probe, reason) in self.agent.probes.missing() {
             let _ = writeln!(

@@ -8,7 +8,7 @@ use std::{fmt::Write as _, sync::Arc};
 
 use super::{escape::escape, text::plural};
 use crate::{
-    callsite::{Frame, Origin, Quality, Site, Sites},
+    callsite::{Frame, Origin, Quality, Site, Sites, library::through_a_pool},
     verdict::{Code, Finding, Kind, Share},
 };
 
@@ -16,12 +16,14 @@ use crate::{
 const DESCRIBED: usize = 16;
 /// Frames of the application that text shows.
 const SHOWN: usize = 8;
+/// Frames of libraries that text shows where the application has none.
+const OUTERMOST: usize = 2;
 /// Libraries that text names where it leaves out their frames.
 const LIBRARIES: usize = 4;
 /// Characters of a function's name in text.
 const NAME: usize = 72;
 /// Characters of a path in text.
-const PATH: usize = 56;
+const PATH: usize = 64;
 
 /// What code did with a finding's sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,18 +115,27 @@ impl Told {
             .flat_map(|(part, shares)| shares.iter().map(move |named| (part, named)))
     }
 
+    /// Whether a stack that most of the sockets have in common can't be told, now or ever.
+    #[must_use]
+    pub fn lacks_names(&self) -> bool {
+        let lacks = |shares: &[Named]| shares.first().is_some_and(|named| named.site.is_none());
+        lacks(&self.opened) || lacks(&self.used)
+    }
+
     /// Which function to name, if one can be.
     ///
-    /// Who opened them, unless that was a pool's own thread, with no function of the application on its stack, or
-    /// the last use is what more of them have in common: then who had them last did not give them back. Of what
-    /// is missing from a pool, the last use comes first.
+    /// Who opened them, unless a pool did that (in its own thread, or in the function that happened to need one), or
+    /// the last use is what more of them have in common: then who had them last did not give them back. Of what is
+    /// missing from a pool, the last use comes first.
     #[must_use]
     pub fn culprit(&self, kind: Kind) -> Option<Culprit> {
         let opened = culprit(Part::Opened, &self.opened);
         let used = culprit(Part::LastUsed, &self.used);
         match (opened, used) {
             (Some(opened), Some(used)) => {
-                let last = kind == Kind::Unreturned || used.sockets > opened.sockets;
+                let last = kind == Kind::Unreturned
+                    || used.sockets > opened.sockets
+                    || lent(&self.opened) && used.sockets * 2 > opened.sockets;
                 Some(if last { used } else { opened })
             }
             (opened, used) => opened.or(used),
@@ -181,6 +192,7 @@ impl Told {
             (0, true) => "no stack was read of where they were opened".to_owned(),
             (0, false) => format!("no stack was read of where {unknown} of them were opened"),
             (_, true) if before == total => "opened before connleak looked".to_owned(),
+            (1, _) => "1 of them was opened before connleak looked".to_owned(),
             _ => format!("{before} of them were opened before connleak looked"),
         };
         if self.used.is_empty() && before > 0 {
@@ -201,6 +213,12 @@ impl Told {
         }
         lines
     }
+}
+
+/// Whether the sockets that have most in common were opened by a pool, to be lent.
+fn lent(opened: &[Named]) -> bool {
+    let example = spots(opened).first().and_then(|spot| spot.example.site.clone());
+    example.is_some_and(|site| through_a_pool(&site.frames))
 }
 
 fn culprit(part: Part, shares: &[Named]) -> Option<Culprit> {
@@ -264,21 +282,41 @@ pub fn application(site: &Site) -> impl Iterator<Item = &Frame> {
         .filter(|frame| Origin::of(frame) == Origin::Application && frame.function.is_some())
 }
 
-/// Frames that text shows of a stack: the application's, or, where it has none, the libraries'.
+/// What stands behind `opened by` when the application has no function to show.
+fn whose(site: &Site) -> &'static str {
+    let library = |frame| matches!(Origin::of(frame), Origin::Library(_));
+    if site.frames.iter().any(is_own) {
+        ""
+    } else if site.frames.iter().any(library) && !site.frames.iter().any(is_nameless) {
+        " libraries alone"
+    } else {
+        " functions that can't be told"
+    }
+}
+
+/// The application's; without a name it still has a place in a file.
+fn is_own(frame: &Frame) -> bool {
+    Origin::of(frame) == Origin::Application && !is_nameless(frame)
+}
+
+/// Machine code that no file holds and nobody names: a just-in-time compiler's.
+fn is_nameless(frame: &Frame) -> bool {
+    frame.function.is_none() && frame.module.is_none()
+}
+
+/// Frames that text shows of a stack: the application's, or, where it has none, the outermost of the libraries':
+/// a pool's own thread gives itself away there.
 fn shown(named: &Named) -> Vec<&Frame> {
     let Some(site) = named.site.as_deref() else {
         return Vec::new();
     };
-    let own: Vec<&Frame> = site
-        .frames
-        .iter()
-        .filter(|frame| Origin::of(frame) == Origin::Application)
-        .collect();
-    if own.iter().any(|frame| frame.function.is_some()) {
+    let own: Vec<&Frame> = site.frames.iter().filter(|frame| is_own(frame)).collect();
+    if !own.is_empty() {
         return own;
     }
-    let foreign = |frame: &&Frame| Origin::of(frame) != Origin::Machinery;
-    site.frames.iter().filter(foreign).collect()
+    let library = |frame: &&Frame| frame.function.is_some() && Origin::of(frame) != Origin::Machinery;
+    let libraries: Vec<&Frame> = site.frames.iter().filter(library).collect();
+    libraries[libraries.len().saturating_sub(OUTERMOST)..].to_vec()
 }
 
 fn block(lines: &mut Vec<String>, what: &str, shares: &[Named], total: usize) {
@@ -289,14 +327,7 @@ fn block(lines: &mut Vec<String>, what: &str, shares: &[Named], total: usize) {
         all if all == total => format!("all {all} {what}"),
         some => format!("{some} of {total} {what}"),
     };
-    if spot
-        .example
-        .site
-        .as_deref()
-        .is_some_and(|site| application(site).next().is_none())
-    {
-        heading.push_str(" libraries alone");
-    }
+    heading.push_str(spot.example.site.as_deref().map_or("", whose));
     if spot.share.stale > 0 {
         let _ = write!(
             heading,
@@ -308,8 +339,7 @@ fn block(lines: &mut Vec<String>, what: &str, shares: &[Named], total: usize) {
     stack(lines, spot.example);
     let others: usize = spots.iter().skip(1).map(|spot| spot.share.sockets).sum();
     if others > 0 {
-        let functions = plural(spots.len() - 1, "other function");
-        lines.push(format!("{others} {what} {functions} (-o json has all)"));
+        lines.push(format!("{others} {what} other code (-o json has all)"));
     }
 }
 
@@ -368,14 +398,17 @@ fn left_out(site: &Site, shown: &[&Frame]) -> Option<String> {
             }
         }
     }
+    let nameless = site.frames.iter().filter(|frame| is_nameless(frame)).count();
     if count == 0 {
-        // Nothing but an interpreter's own machinery: say so, rather than show an empty stack.
-        return shown.is_empty().then(|| {
-            format!(
+        // Nothing but machinery: say so, rather than show an empty stack.
+        return match (shown.is_empty(), nameless) {
+            (_, 1..) => Some(format!("… {} without a name", plural(nameless, "frame"))),
+            (true, 0) => Some(format!(
                 "{}, none of the application's own",
                 plural(site.frames.len(), "frame")
-            )
-        });
+            )),
+            (false, 0) => None,
+        };
     }
     let others = names.len().saturating_sub(LIBRARIES);
     let mut text = names
@@ -386,6 +419,9 @@ fn left_out(site: &Site, shown: &[&Frame]) -> Option<String> {
         .join(", ");
     if others > 0 {
         let _ = write!(text, " and {others} more");
+    }
+    if nameless > 0 {
+        let _ = write!(text, ", and {nameless} without a name");
     }
     Some(format!("… {} in {text}", plural(count, "frame")))
 }
@@ -415,6 +451,8 @@ fn place(frame: &Frame, longest: usize) -> String {
     let length = path.chars().count();
     let path = if length > longest {
         let end: String = path.chars().skip(length - longest + 1).collect();
+        // From a folder's name on, if there is one in what is left.
+        let end = end.find('/').map_or(end.as_str(), |slash| &end[slash..]);
         format!("…{end}")
     } else {
         path.into_owned()

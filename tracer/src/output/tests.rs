@@ -232,6 +232,14 @@ fn request(site: u64, function: &str, line: u32) -> Site {
     }
 }
 
+/// A function that needed a connection when the pool had none.
+fn lent(site: u64) -> Site {
+    let mut site = request(site, "first_to_come", 30);
+    let pool = "/srv/venv/lib/python3.11/site-packages/sqlalchemy/pool/base.py";
+    site.frames[3] = frame(Runtime::Python, "_ConnectionFairy._checkout", pool, 1271);
+    site
+}
+
 /// A pool's own thread.
 fn pool(site: u64) -> Site {
     let file = "/srv/venv/lib/python3.11/site-packages/psycopg_pool/pool.py";
@@ -252,7 +260,20 @@ fn pool(site: u64) -> Site {
     }
 }
 
-/// 1 and 2 are the same function reached in two ways; 3 another; 4 a pool's thread.
+/// Compiled at run time: nobody has names for it.
+fn nameless(site: u64) -> Site {
+    let mut frame = frame(Runtime::Native, "", "", 0);
+    frame.module = None;
+    Site {
+        id: SiteId(site),
+        quality: Quality::Partial,
+        frames: vec![frame; 7],
+        note: None,
+    }
+}
+
+/// 1 and 2 are the same function reached in two ways; 3 another; 4 a pool's thread; 5 has no names; 6 goes through a
+/// pool.
 fn sites() -> Sites {
     let mut sites = Sites::default();
     for site in [
@@ -260,6 +281,8 @@ fn sites() -> Sites {
         request(2, "OrderDao.find", 88),
         request(3, "report", 7),
         pool(4),
+        nameless(5),
+        lent(6),
     ] {
         sites.remember(site);
     }
@@ -302,6 +325,22 @@ fn a_leak_whose_sockets_come_from_one_function() {
 #[test]
 fn a_leak_of_connections_that_a_pools_thread_opened() {
     let (finding, _) = leak_with(|_| vec![(Role::Opened, 4), (Role::Used, 3)]);
+    insta::assert_snapshot!(in_full(&finding, None));
+}
+
+#[test]
+fn of_connections_that_a_pool_lends_the_last_user_is_named() {
+    let (finding, _) = leak_with(|_| vec![(Role::Opened, 6), (Role::Used, 3)]);
+    let culprit = told(&finding).culprit(finding.kind).expect("a function");
+    assert_eq!(culprit.label(), "report (dao.py:7)");
+    let (finding, _) = leak_with(|_| vec![(Role::Opened, 1), (Role::Used, 3)]);
+    let culprit = told(&finding).culprit(finding.kind).expect("a function");
+    assert_eq!(culprit.label(), "OrderDao.find (dao.py:88)");
+}
+
+#[test]
+fn a_leak_by_functions_without_names() {
+    let (finding, _) = leak_with(|number| vec![(Role::Opened, if number < 6 { 5 } else { 4 })]);
     insta::assert_snapshot!(in_full(&finding, None));
 }
 

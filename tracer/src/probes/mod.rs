@@ -11,6 +11,7 @@ pub mod offsets;
 pub mod peer;
 pub mod preflight;
 pub mod refusal;
+pub mod stacks;
 pub mod table;
 mod translate;
 
@@ -97,6 +98,8 @@ pub struct Options {
     pub backend: Option<Backend>,
     /// Let the kernel measure the programs' run time (`BPF_ENABLE_STATS`).
     pub measure: bool,
+    /// Whether threads' stacks are copied, and how much of them.
+    pub stacks: stacks::Options,
     /// Pass on what the kernel programs have to say about themselves.
     pub diagnostics: bool,
 }
@@ -108,6 +111,7 @@ impl Default for Options {
             ring_bytes: 4 << 20,
             backend: None,
             measure: false,
+            stacks: stacks::Options::NONE,
             diagnostics: false,
         }
     }
@@ -143,6 +147,11 @@ pub struct Probes {
     /// Buffer for walks, kept for its size.
     rows: Vec<u8>,
     missing: Vec<(&'static table::Probe, String)>,
+    stacks: Option<stacks::Stacks>,
+    /// Why there are no stacks, though they were asked for.
+    no_stacks: Option<String>,
+    /// Why uses are not followed, though they were asked for.
+    no_uses: Option<String>,
     /// The kernel measures as long as this is open.
     stats: Option<OwnedFd>,
 }
@@ -156,7 +165,7 @@ impl Probes {
         let mut refused = Vec::new();
         let one = options.backend.map(|backend| [backend]);
         for &backend in one.as_ref().map_or(&Backend::ALL[..], |one| &one[..]) {
-            match Self::attach_by(backend, databases, options) {
+            match Self::attach_with_stacks(backend, databases, options) {
                 Ok(probes) => {
                     give_back_memory();
                     return Ok(Self { refused, ..probes });
@@ -168,6 +177,23 @@ impl Probes {
             "no way to ask this kernel works: {}; run 'connleak doctor'",
             reasons(&refused)
         )
+    }
+
+    /// With stacks if they are wanted and can be had; they are worth nothing without the rest.
+    fn attach_with_stacks(backend: Backend, databases: &Databases, options: Options) -> Result<Self> {
+        if options.stacks.bytes == 0 {
+            return Self::attach_by(backend, databases, options);
+        }
+        Self::attach_by(backend, databases, options).or_else(|error| {
+            let reason = refusal::reason(&error);
+            let without = Options {
+                stacks: stacks::Options::NONE,
+                ..options
+            };
+            let mut probes = Self::attach_by(backend, databases, without)?;
+            probes.no_stacks = Some(reason);
+            Ok(probes)
+        })
     }
 
     fn attach_by(backend: Backend, databases: &Databases, options: Options) -> Result<Self> {
@@ -191,6 +217,16 @@ impl Probes {
                 Err(error) => missing.push((probe, refusal::reason(&error))),
             }
         }
+        let no_uses = match missing.iter().find(|(probe, _)| probe.program == "connleak_send") {
+            Some(_) if options.stacks.last_use => {
+                let probe = &table::SENDS;
+                let outcome = probe
+                    .load(&mut loaded.ebpf, loaded.btf.as_ref())
+                    .and_then(|()| probe.attach(&mut loaded.ebpf));
+                outcome.err().map(|error| refusal::reason(&error))
+            }
+            _ => None,
+        };
         let mut ebpf = loaded.ebpf;
         let logger = options
             .diagnostics
@@ -198,12 +234,18 @@ impl Probes {
             .transpose()?;
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?;
+        let stacks = (options.stacks.bytes > 0)
+            .then(|| stacks::Stacks::take(&mut ebpf))
+            .transpose()?;
         let ports = Box::from(databases.port_bitmap());
         let mut translator = Translator::new(databases.clone(), backend);
         translator.follows_unix = backend.described()
             && !missing
                 .iter()
                 .any(|(probe, _)| probe.hook_name().starts_with("sock_"));
+        if stacks.is_some() {
+            translator.unix_sites = Some(stacks::UnixSites::take(&mut ebpf, databases)?);
+        }
         // Without it the summary has no run times; nothing else changes.
         let stats = options
             .measure
@@ -222,6 +264,9 @@ impl Probes {
             early: Vec::new(),
             rows: Vec::new(),
             missing,
+            stacks,
+            no_stacks: None,
+            no_uses,
             stats,
         })
     }
@@ -271,14 +316,8 @@ impl Probes {
             (Counter::ReadFault, Loss::ReadFault),
             (Counter::MapFull, Loss::MapFull),
         ] {
-            let slot = counter as u32;
-            let total = self
-                .counters
-                .get(&slot, 0)
-                .context("can't read the loss counters")?
-                .iter()
-                .sum();
-            let known = &mut self.lost[slot as usize];
+            let total = self.counter(counter)?;
+            let known = &mut self.lost[counter as usize];
             if total > *known {
                 take(Event::Lost {
                     at: clock::monotonic(),
@@ -348,6 +387,36 @@ impl Probes {
         Ok(self.translator.rows(&self.rows))
     }
 
+    /// The way of threads' stacks, for the thread that is to read them; `None` when there are none, or it was taken.
+    pub fn take_stacks(&mut self) -> Option<stacks::Stacks> {
+        self.stacks.take()
+    }
+
+    /// Why there are no stacks, though they were asked for.
+    #[must_use]
+    pub fn no_stacks(&self) -> Option<&str> {
+        self.no_stacks.as_deref()
+    }
+
+    /// Why uses are not followed, though they were asked for.
+    #[must_use]
+    pub fn no_uses(&self) -> Option<&str> {
+        self.no_uses.as_deref()
+    }
+
+    /// Stacks that were not handed up, because their ring buffer was full or there were too many of them.
+    ///
+    /// # Errors
+    /// When the counters cannot be read.
+    pub fn stacks_lost(&self) -> Result<u64> {
+        Ok(self.counter(Counter::StackRingFull)? + self.counter(Counter::StacksRefused)?)
+    }
+
+    fn counter(&self, counter: Counter) -> Result<u64> {
+        let slots = self.counters.get(&(counter as u32), 0);
+        Ok(slots.context("can't read the loss counters")?.iter().sum())
+    }
+
     /// Servers' ends of unix connections, as of the last walk.
     #[must_use]
     pub fn unix_servers(&self) -> &[peer::ServerEnd] {
@@ -368,7 +437,8 @@ impl Probes {
                 nanos: u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX),
             })
         };
-        self.backend.probes().filter_map(cost).collect()
+        let probes = self.backend.probes().chain([&table::SENDS]);
+        probes.filter_map(cost).collect()
     }
 
     /// The moment now, as events count it.

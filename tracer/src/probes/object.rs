@@ -38,7 +38,8 @@ pub struct Loaded {
 /// Makes the maps and sets the globals, for the programs of this back-end.
 ///
 /// # Errors
-/// When the kernel has no BTF, lacks a structure member, or refuses a map.
+/// When the kernel has no BTF, lacks a structure member, or refuses a map; when stacks are asked for that this
+/// back-end does not have.
 pub fn load(databases: &Databases, options: Options, backend: Backend) -> Result<Loaded> {
     let (offsets, btf) = if backend.described() {
         describe()?
@@ -48,6 +49,7 @@ pub fn load(databases: &Databases, options: Options, backend: Backend) -> Result
     if backend == Backend::Memory && !offsets::has_sockets_of_files(&offsets) {
         bail!("this kernel's BTF lacks what tells a socket from another file");
     }
+    let stacks = options.stacks.on(backend, &offsets)?;
     let offsets = offsets.words();
     let ports = databases.port_bitmap();
     let prefixes = databases.prefixes();
@@ -67,7 +69,15 @@ pub fn load(databases: &Databases, options: Options, backend: Backend) -> Result
         .override_global("WAKE_AT", &wake_at, true)
         .override_global("BY_HELPERS", &by_helpers, true)
         .override_global("OLD_DESTROY", &old_destroy, true)
+        .override_global("STACK_BYTES", &stacks.bytes, true)
+        .override_global("LAST_USE", &u32::from(stacks.last_use), true)
+        .override_global("STACKS_WAKE_AT", &u64::from(stacks.ring_bytes / 4), true)
+        .override_global("STACKS_FULL_AT", &stacks.full_at(), true)
         .override_global(aya_log::LEVEL, &level, false)
+        .map_max_entries("STACKS", stacks.ring_bytes)
+        .map_max_entries("SCRATCH", stacks.processors()?)
+        .map_max_entries("USES", stacks.uses())
+        .map_max_entries("KNOWN", stacks.uses().min(16_384))
         .map_max_entries("IDENTITIES", identities)
         .map_max_entries("EVENTS", options.ring_bytes)
         .load(OBJECT)

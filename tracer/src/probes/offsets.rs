@@ -92,6 +92,13 @@ const TABLE: &[Line] = &[
     ),
     (|o| &mut o.task_start, "task_struct", "start_boottime", Required),
     (|o| &mut o.task_comm, "task_struct", "comm", Required),
+    (|o| &mut o.task_flags, "task_struct", "flags", Optional),
+    (|o| &mut o.task_mm, "task_struct", "mm", Optional),
+    (|o| &mut o.mm_start_code, "mm_struct", "start_code", Optional),
+    (|o| &mut o.mm_end_code, "mm_struct", "end_code", Optional),
+    (|o| &mut o.regs_ip, "pt_regs", "ip", Optional),
+    (|o| &mut o.regs_sp, "pt_regs", "sp", Optional),
+    (|o| &mut o.regs_fp, "pt_regs", "bp", Optional),
     (
         |o| &mut o.task_real_parent,
         "task_struct",
@@ -142,6 +149,22 @@ pub fn has_sockets_of_files(offsets: &Offsets) -> bool {
         offsets.super_block_magic,
         offsets.file_inode,
         offsets.file_private_data,
+    ]
+    .iter()
+    .all(|&offset| offset != ABSENT)
+}
+
+/// Whether a thread's registers and the executable's code can be read.
+#[must_use]
+pub fn has_registers(offsets: &Offsets) -> bool {
+    [
+        offsets.task_flags,
+        offsets.task_mm,
+        offsets.mm_start_code,
+        offsets.mm_end_code,
+        offsets.regs_ip,
+        offsets.regs_sp,
+        offsets.regs_fp,
     ]
     .iter()
     .all(|&offset| offset != ABSENT)

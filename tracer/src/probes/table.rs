@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result};
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, Iter, TracePoint},
+    programs::{BtfTracePoint, FEntry, Iter, TracePoint},
 };
 use connleak_ebpf::classic;
 
@@ -19,6 +19,8 @@ pub enum Hook {
     Tracepoint(&'static str, &'static str),
     /// A BPF iterator, by name.
     Iterator(&'static str),
+    /// The entry of a kernel function (`fentry`), by name.
+    Entry(&'static str),
 }
 
 /// One line of the table.
@@ -61,7 +63,7 @@ pub const PROBES: &[Probe] = &[
         hook: Hook::BtfTracepoint("sock_send_length"),
         since: "6.3",
         required: false,
-        purpose: "unix sockets: last sent",
+        purpose: "unix sockets: last sent; which code uses a connection",
         without: "idle times of unix sockets are unknown",
     },
     Probe {
@@ -89,6 +91,16 @@ pub const PROBES: &[Probe] = &[
         without: "nothing works",
     },
 ];
+
+/// Who sends on TCP sockets, where the kernel has no `sock_send_length`: used where stacks are wanted.
+pub const SENDS: Probe = Probe {
+    program: "connleak_tcp_send",
+    hook: Hook::Entry("tcp_sendmsg"),
+    since: "5.5 with BTF, and the function tracer",
+    required: false,
+    purpose: "which code uses a connection, on kernels before 6.3",
+    without: "which code used a connection last is unknown",
+};
 
 /// The programs for kernels without BTF; snapshots are by `sock_diag` then.
 pub const CLASSIC: &[Probe] = &[
@@ -123,7 +135,10 @@ impl Probe {
     #[must_use]
     pub fn hook_name(&self) -> &'static str {
         match self.hook {
-            Hook::BtfTracepoint(name) | Hook::Tracepoint(_, name) | Hook::Iterator(name) => name,
+            Hook::BtfTracepoint(name)
+            | Hook::Tracepoint(_, name)
+            | Hook::Iterator(name)
+            | Hook::Entry(name) => name,
         }
     }
 
@@ -134,6 +149,7 @@ impl Probe {
             Hook::BtfTracepoint(_) => "tp_btf",
             Hook::Tracepoint(..) => "tracepoint",
             Hook::Iterator(_) => "iter",
+            Hook::Entry(_) => "fentry",
         }
     }
 
@@ -153,6 +169,10 @@ impl Probe {
             }
             Hook::Iterator(name) => {
                 let program: &mut Iter = program.try_into()?;
+                program.load(name, btf?)?;
+            }
+            Hook::Entry(name) => {
+                let program: &mut FEntry = program.try_into()?;
                 program.load(name, btf?)?;
             }
             Hook::Tracepoint(category, name) => {
@@ -185,6 +205,10 @@ impl Probe {
             Hook::Tracepoint(category, name) => {
                 let program: &mut TracePoint = program.try_into()?;
                 program.attach(category, name)?;
+            }
+            Hook::Entry(_) => {
+                let program: &mut FEntry = program.try_into()?;
+                program.attach()?;
             }
             Hook::Iterator(_) => {}
         }

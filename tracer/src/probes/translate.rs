@@ -17,6 +17,7 @@ use super::{
     Backend, clock, diag,
     identity::{Ends, Identity},
     peer::ServerEnd,
+    stacks::UnixSites,
 };
 use crate::{
     event::{
@@ -44,6 +45,8 @@ pub(super) struct Translator {
     unix_names: HashMap<u64, UnixRow>,
     /// Which socket is which, where events have no cookies.
     identity: Option<Identity>,
+    /// Has to hear of unix sockets, where their users' stacks are taken.
+    pub(super) unix_sites: Option<UnixSites>,
     /// When the first walk was over: what is new from then on is really new.
     pub(super) walked: Option<Nanos>,
     /// Servers' ends of unix connections, as of the last walk.
@@ -59,6 +62,7 @@ impl Translator {
             follows_unix: false,
             iterates: backend.iterates(),
             unix_names: HashMap::new(),
+            unix_sites: None,
             walked: None,
             identity: (backend == Backend::Tracepoint).then(Identity::default),
             unix_servers: Vec::new(),
@@ -168,6 +172,9 @@ impl Translator {
         let server = self.server(Place::Unix(unix_name(row)))?;
         if !self.iterates {
             self.unix_names.insert(row.cookie, *row);
+        }
+        if let Some(sites) = &mut self.unix_sites {
+            sites.follow(row);
         }
         Some(Connect {
             at: row.at,
@@ -320,6 +327,9 @@ impl Translator {
 
     fn unix_row(&mut self, row: &UnixRow) -> Option<Observation> {
         let server = self.server(Place::Unix(unix_name(row)))?;
+        if let Some(sites) = &mut self.unix_sites {
+            sites.follow(row);
+        }
         let seen = |at: u64| (at > 0).then_some(at);
         Some(Observation {
             at: row.at,

@@ -39,6 +39,14 @@ fn machine_code_is_told_apart_by_its_module() {
         ("[vdso]", "."),
         ("/usr/bin/python3.11", "."),
         ("/opt/node/bin/node", "."),
+        ("/usr/lib/x86_64-linux-gnu/libnode.so.108", "."),
+        ("/usr/sbin/php-fpm8.2", "."),
+        ("/usr/lib/x86_64-linux-gnu/libruby-3.1.so.3.1.2", "."),
+        ("/srv/nodewatch", "-"),
+        (
+            "/usr/lib/x86_64-linux-gnu/ruby/vendor_ruby/3.1.0/pg_ext.so",
+            "pg_ext",
+        ),
         ("/usr/lib/jvm/java-17-openjdk-amd64/lib/libnio.so", "."),
         (
             "/v/lib/python3.11/site-packages/psycopg2_binary.libs/libpq.so.5",
@@ -66,6 +74,8 @@ fn rust_is_told_apart_by_its_sources_or_else_by_the_crate() {
         ("<tokio::net::TcpStream as core::x>::f", "", "tokio"),
         ("std::net::connect", "", "."),
         ("main", "", "-"),
+        // In a static program.
+        ("connect", "", "."),
     ] {
         assert_eq!(
             word(Runtime::Native, function, file, "/srv/app"),
@@ -174,6 +184,13 @@ fn node_ruby_and_php_are_told_apart_by_their_files() {
     ] {
         assert_eq!(word(runtime, "f", file, ""), expected, "{file}");
     }
+}
+
+#[test]
+fn a_pool_is_known_by_its_library() {
+    let go = |function: &str| frame(Runtime::Go, function, "", "/srv/app");
+    assert!(through_a_pool(&[go("database/sql.(*DB).conn"), go("main.find")]));
+    assert!(!through_a_pool(&[go("github.com/lib/pq.Open"), go("main.find")]));
 }
 
 proptest! {

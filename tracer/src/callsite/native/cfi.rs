@@ -62,43 +62,54 @@ pub enum Step {
 impl Tables {
     /// Reads a file's tables. `None` where there are none, or none that can be read.
     pub(super) fn read(bytes: &Bytes, elf: &Elf) -> Option<Self> {
-        let header = elf
-            .eh_frame_hdr
-            .and_then(|hdr| Some((hdr, bytes.read(hdr.offset, hdr.size).ok()?)));
         let section = |name| elf.section(name).map_or(0, |section| section.address);
-        let mut bases = BaseAddresses::default()
+        let bases = BaseAddresses::default()
             .set_text(section(".text"))
             .set_got(section(".got"));
-        if let Some((hdr, raw)) = header {
-            bases = bases.set_eh_frame_hdr(hdr.address);
-            let at = EhFrameHdr::new(&raw, LittleEndian)
-                .parse(&bases, 8)
-                .ok()
-                .and_then(|parsed| parsed.eh_frame_ptr().direct().ok());
-            if let Some(address) = at {
-                // Without section headers the end isn't known. The list has its own end mark.
-                let (offset, left) = elf.offset_of(address)?;
-                let size = elf
-                    .section(".eh_frame")
-                    .filter(|section| section.address == address);
-                let size = size.map_or(left, |section| section.size.min(left));
-                let eh_frame = bytes.read(offset, size).ok()?;
-                return Some(Self {
-                    eh_frame,
-                    search: Search::Header(raw),
-                    bases: bases.set_eh_frame(address),
-                });
-            }
+        let header = elf
+            .eh_frame_hdr
+            .and_then(|hdr| Some((bytes.read(hdr.offset, hdr.size).ok()?, hdr.address)));
+        if let Some((raw, address)) = header
+            && let Some(at) = eh_frame_address(&raw, &bases.clone().set_eh_frame_hdr(address))
+        {
+            // Without section headers the end isn't known. The list has its own end mark.
+            let (offset, left) = elf.offset_of(at)?;
+            let size = elf.section(".eh_frame").filter(|section| section.address == at);
+            let size = size.map_or(left, |section| section.size.min(left));
+            return Some(Self::with(
+                bytes.read(offset, size).ok()?,
+                at,
+                Some((raw, address)),
+                bases,
+            ));
         }
         let section = elf.section(".eh_frame")?;
-        let bases = bases.set_eh_frame(section.address);
-        let eh_frame = bytes.read(section.offset, section.size).ok()?;
-        let index = index(&eh_frame, &bases);
-        Some(Self {
-            eh_frame,
-            search: Search::Index(index),
+        Some(Self::with(
+            bytes.read(section.offset, section.size).ok()?,
+            section.address,
+            None,
             bases,
-        })
+        ))
+    }
+
+    /// From the bytes of `.eh_frame` and, if there is one, `.eh_frame_hdr`, with their addresses in the file's own
+    /// counting.
+    #[must_use]
+    pub fn new(eh_frame: Vec<u8>, address: u64, header: Option<(Vec<u8>, u64)>) -> Self {
+        Self::with(eh_frame, address, header, BaseAddresses::default())
+    }
+
+    fn with(eh_frame: Vec<u8>, address: u64, header: Option<(Vec<u8>, u64)>, bases: BaseAddresses) -> Self {
+        let bases = bases.set_eh_frame(address);
+        let (search, bases) = match header {
+            Some((raw, address)) => (Search::Header(raw), bases.set_eh_frame_hdr(address)),
+            None => (Search::Index(index(&eh_frame, &bases)), bases),
+        };
+        Self {
+            eh_frame,
+            search,
+            bases,
+        }
     }
 
     /// How much memory they take, in bytes.
@@ -126,7 +137,7 @@ impl Tables {
     }
 
     /// Goes from the frame whose code is at `address` (in the file's own counting) to its caller.
-    pub(super) fn step(
+    pub fn step(
         &self,
         context: &mut UnwindContext<usize>,
         address: u64,
@@ -203,6 +214,15 @@ impl Tables {
         eh_frame.set_address_size(8);
         eh_frame
     }
+}
+
+fn eh_frame_address(header: &[u8], bases: &BaseAddresses) -> Option<u64> {
+    EhFrameHdr::new(header, LittleEndian)
+        .parse(bases, 8)
+        .ok()?
+        .eh_frame_ptr()
+        .direct()
+        .ok()
 }
 
 /// What holds of a register that the tables don't mention: the callee must keep it, or nobody knows.

@@ -111,8 +111,8 @@ const WANTED: &[&str] = &[
     ".data.rel.ro.gopclntab",
     ".noptrdata",
     ".go.module",
+    ".go.buildinfo",
     ".rela.dyn",
-    ".rodata",
     ".data.rel.ro",
 ];
 

@@ -4,11 +4,14 @@
 //! symbols for names, and better than frame pointers for unwinding: functions in assembly (the system calls!) have no
 //! frame of their own, and a walk along frame pointers leaves out their callers.
 //!
-//! Layouts: Go's `src/debug/gosym/pclntab.go` and `src/runtime/symtab.go`, versions 1.2 to 1.25.
+//! Layouts: Go's `src/debug/gosym/pclntab.go` and `src/runtime/symtab.go`, versions 1.2 to 1.26.
 
 #![forbid(unsafe_code)]
 
-use super::elf::{Bytes, Elf};
+use super::{
+    elf::{Bytes, Elf},
+    go_module::{self, ModuleData, relocations},
+};
 
 /// Longest name or path that is taken; generic functions have long ones.
 const MAX_STRING: usize = 4_096;
@@ -17,19 +20,12 @@ const MAX_STRING: usize = 4_096;
 const MAX_STEPS: usize = 1 << 20;
 /// Depth of inlined calls that is followed. The compiler's own limit is about a dozen.
 const MAX_INLINED: usize = 32;
-/// Bytes of the relocations, of the Go module data's section.
-const MAX_SEARCHED: u64 = 32 * 1024 * 1024;
-
-/// `R_X86_64_RELATIVE` and `R_AARCH64_RELATIVE`: the word is the addend plus where the file is loaded.
-const RELATIVE: [u64; 2] = [8, 1_027];
 
 // Numbers of `src/internal/abi/symtab.go`.
 /// Which table of a function tells the inlined call that an instruction belongs to.
 const PCDATA_INLINE_TREE_INDEX: u32 = 2;
 /// Which of a function's data is the tree of inlined calls.
 const FUNCDATA_INLINE_TREE: u8 = 3;
-/// Offset of `moduledata.text`; it has been there since 1.16.
-const MODULEDATA_TEXT: usize = 176;
 
 /// The layout, by the table's magic number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,26 +82,29 @@ pub struct GoFrame {
 impl GoTable {
     /// Reads a file's table. `None` where there is none, or none that can be relied on.
     pub(super) fn read(bytes: &Bytes, elf: &Elf) -> Option<Self> {
-        let section = elf
-            .section(".gopclntab")
-            .or_else(|| elf.section(".data.rel.ro.gopclntab"))?;
-        let data = bytes.read(section.offset, section.size).ok()?;
+        let (address, data) = locate(bytes, elf)?;
         let mut table = Self::parse(data)?;
         if table.version >= Version::Go18 {
-            table.find_text(bytes, elf, section.address)?;
-            table.inlined = table.find_inlined(bytes, elf, section.address);
+            let module = ModuleData::find(bytes, elf, address, table.names);
+            table.find_text(bytes, elf, address, module.as_ref())?;
+            table.inlined = module.and_then(|module| table.find_inlined(bytes, elf, address, &module));
+        }
+        Some(table)
+    }
+
+    /// From the table's bytes, the address that the code begins at (for versions since 1.18), and the data that trees of
+    /// inlined calls are in.
+    #[must_use]
+    pub fn new(data: Vec<u8>, text: u64, inlined: Option<Vec<u8>>) -> Option<Self> {
+        let mut table = Self::parse(data)?;
+        if table.version >= Version::Go18 {
+            (table.text, table.inlined) = (text, inlined);
         }
         Some(table)
     }
 
     fn parse(data: Vec<u8>) -> Option<Self> {
-        let version = match int(&data, 0)? {
-            0xffff_fffb => Version::Go2,
-            0xffff_fffa => Version::Go16,
-            0xffff_fff0 => Version::Go18,
-            0xffff_fff1 => Version::Go20,
-            _ => return None,
-        };
+        let version = version(int(&data, 0)?)?;
         let (quantum, pointer) = (u64::from(*data.get(6)?), usize::from(*data.get(7)?));
         if !matches!(quantum, 1 | 2 | 4) || pointer != 8 {
             return None;
@@ -150,15 +149,25 @@ impl GoTable {
         Some(table)
     }
 
-    /// Where the code begins: in the header; in a relocation of the header (position-independent); or, in versions that
-    /// left it out of the header, `.text`, if the file's entry then turns out to be Go's entry.
-    fn find_text(&mut self, bytes: &Bytes, elf: &Elf, address: u64) -> Option<()> {
+    /// Where the code begins: in the header; in a relocation of the header; since 1.26 only in the module data. Else
+    /// `.text`, if the file's entry then turns out to be Go's entry.
+    fn find_text(
+        &mut self,
+        bytes: &Bytes,
+        elf: &Elf,
+        address: u64,
+        module: Option<&ModuleData>,
+    ) -> Option<()> {
         if self.text != 0 {
             return Some(());
         }
         let place = address.checked_add(8 + 2 * self.pointer as u64)?;
-        if let Some(addend) = relocation(bytes, elf, |at, _| at == place).map(|(_, addend)| addend) {
-            self.text = addend;
+        let relocated = relocations(bytes, elf)
+            .find(|(at, _)| *at == place)
+            .map(|(_, addend)| addend);
+        let told = relocated.or_else(|| module?.word(go_module::TEXT));
+        if let Some(text) = told.filter(|text| *text != 0) {
+            self.text = text;
             return Some(());
         }
         self.text = elf.section(".text")?.address;
@@ -168,33 +177,24 @@ impl GoTable {
         self.name(entry)?.starts_with("_rt0_").then_some(())
     }
 
-    /// The read-only data that trees of inlined calls are in (`go:func.*`). Its address is in the module data, which
-    /// begins with the address of this table, then that of its names.
-    fn find_inlined(&self, bytes: &Bytes, elf: &Elf, address: u64) -> Option<Vec<u8>> {
-        let names = address.checked_add(self.names as u64)?;
-        let section = [".go.module", ".noptrdata"]
-            .into_iter()
-            .filter_map(|name| elf.section(name))
-            .find_map(|section| {
-                let data = bytes.read(section.offset, section.size.min(MAX_SEARCHED)).ok()?;
-                let words = data.chunks_exact(8).collect::<Vec<_>>();
-                let at = words
-                    .windows(2)
-                    .position(|pair| word(pair[0], 0) == Some(address) && word(pair[1], 0) == Some(names))?;
-                data.get(at * 8..).map(<[u8]>::to_vec)
-            })?;
-        if word(&section, MODULEDATA_TEXT)? != self.text {
+    /// The read-only data that trees of inlined calls are in (`go:func.*`).
+    fn find_inlined(&self, bytes: &Bytes, elf: &Elf, address: u64, module: &ModuleData) -> Option<Vec<u8>> {
+        if module.word(go_module::TEXT)? != self.text {
             return None;
         }
         // Behind `text`: etext, noptrdata, enoptrdata, data, edata, bss, ebss, noptrbss, enoptrbss, (since 1.20 covctrs,
         // ecovctrs,) end, gcdata, gcbss, types, etypes, rodata, gofunc.
-        let rodata = MODULEDATA_TEXT + 8 * if self.version >= Version::Go20 { 17 } else { 15 };
-        let (rodata, functions) = (word(&section, rodata)?, word(&section, rodata + 8)?);
+        let rodata = go_module::TEXT + 8 * if self.version >= Version::Go20 { 17 } else { 15 };
+        let (rodata, functions) = (module.word(rodata)?, module.word(rodata + 8)?);
         if rodata > functions {
             return None;
         }
         let (offset, left) = elf.offset_of(functions)?;
-        bytes.read(offset, left).ok()
+        // As a rule this table lies behind it.
+        let size = address
+            .checked_sub(functions)
+            .map_or(left, |until| until.min(left));
+        bytes.read(offset, size).ok()
     }
 
     /// How much memory it takes, in bytes.
@@ -438,16 +438,6 @@ impl GoTable {
     }
 }
 
-/// The first relative relocation that is wanted: address and addend.
-fn relocation(bytes: &Bytes, elf: &Elf, wanted: impl Fn(u64, u64) -> bool) -> Option<(u64, u64)> {
-    let section = elf.section(".rela.dyn")?;
-    let entries = bytes.read(section.offset, section.size.min(MAX_SEARCHED)).ok()?;
-    entries.chunks_exact(24).find_map(|entry| {
-        let (at, kind, addend) = (word(entry, 0)?, word(entry, 8)?, word(entry, 16)?);
-        (RELATIVE.contains(&kind) && wanted(at, addend)).then_some((at, addend))
-    })
-}
-
 fn int(bytes: &[u8], at: usize) -> Option<u32> {
     bytes
         .get(at..)?
@@ -455,7 +445,36 @@ fn int(bytes: &[u8], at: usize) -> Option<u32> {
         .map(|chunk| u32::from_le_bytes(*chunk))
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u64> {
+/// The table's address and bytes. A C linker that makes a position-independent program puts it among other data that
+/// must be relocated, without a name, but aligned and with its magic number.
+fn locate(bytes: &Bytes, elf: &Elf) -> Option<(u64, Vec<u8>)> {
+    const ALIGNMENT: usize = 32;
+    let named = [".gopclntab", ".data.rel.ro.gopclntab"];
+    if let Some(section) = named.into_iter().find_map(|name| elf.section(name)) {
+        return Some((section.address, bytes.read(section.offset, section.size).ok()?));
+    }
+    // Other programs have such a section, too: this one says that it is Go's.
+    elf.section(".go.buildinfo")?;
+    let section = elf.section(".data.rel.ro")?;
+    let mut data = bytes.read(section.offset, section.size).ok()?;
+    let at = (0..data.len()).step_by(ALIGNMENT).find(|&at| {
+        let magic = int(&data, at).is_some_and(|magic| version(magic).is_some());
+        magic && matches!(data.get(at + 4..at + 8), Some([0, 0, 1 | 2 | 4, 8]))
+    })?;
+    Some((section.address.checked_add(at as u64)?, data.split_off(at)))
+}
+
+fn version(magic: u32) -> Option<Version> {
+    match magic {
+        0xffff_fffb => Some(Version::Go2),
+        0xffff_fffa => Some(Version::Go16),
+        0xffff_fff0 => Some(Version::Go18),
+        0xffff_fff1 => Some(Version::Go20),
+        _ => None,
+    }
+}
+
+pub(super) fn word(bytes: &[u8], at: usize) -> Option<u64> {
     bytes
         .get(at..)?
         .first_chunk()
@@ -480,4 +499,43 @@ fn varint(rest: &mut &[u8]) -> Option<u32> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A table in which everything is somewhere else.
+    fn damaged() -> impl Strategy<Value = Vec<u8>> {
+        let magic = prop::sample::select(vec![0xffff_fffbu32, 0xffff_fffa, 0xffff_fff0, 0xffff_fff1]);
+        let words = prop::collection::vec(prop_oneof![0u64..600, any::<u64>()], 8);
+        (magic, words, prop::collection::vec(any::<u8>(), 0..600)).prop_map(|(magic, words, rest)| {
+            let mut bytes = magic.to_le_bytes().to_vec();
+            bytes.extend_from_slice(&[0, 0, 1, 8]);
+            bytes.extend(words.into_iter().flat_map(u64::to_le_bytes));
+            bytes.extend(rest);
+            bytes
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_damaged_table_panics_nowhere(bytes in damaged(), address in prop_oneof![0u64..600, any::<u64>()]) {
+            if let Some(table) = GoTable::new(bytes, 0, Some(vec![7; 64])) {
+                let _ = table.frames(address);
+                let _ = table.stack_size(address);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_of_seven_bits_a_byte_are_read_and_endless_ones_are_not() {
+        assert_eq!(varint(&mut &[0x05][..]), Some(5));
+        assert_eq!(varint(&mut &[0x80, 0x01][..]), Some(128));
+        assert_eq!(varint(&mut &[0xff, 0xff, 0xff, 0xff, 0x0f][..]), Some(u32::MAX));
+        assert_eq!(varint(&mut &[0xff; 9][..]), None);
+        assert_eq!(varint(&mut &[0x80][..]), None);
+    }
 }

@@ -1,8 +1,8 @@
 //! Machine code: from registers and stack bytes to return addresses, and from those to functions.
 //!
 //! Two steps, since they have different costs and different deadlines. [`Unwinder`] walks a stack at once, while the
-//! process is there: microseconds. [`Symbols`] looks up names when somebody reads them: up to 0.2 s for the first name of
-//! a large file, and the process may be gone by then.
+//! process is there: microseconds. [`Symbols`] looks up names when somebody reads them: a millisecond for a small program,
+//! much more for one with much debug information, and the process may be gone by then.
 //!
 //! - [`maps`], [`modules`], [`module`] know which files a process has code of, and those files.
 //! - [`elf`], [`cfi`], [`gopclntab`] read a file. All of it may be forged.
@@ -14,6 +14,7 @@
 pub mod cfi;
 pub mod copy;
 pub mod elf;
+mod go_module;
 pub mod gopclntab;
 mod known;
 pub mod maps;
@@ -38,5 +39,6 @@ pub fn hash(start: u64, bytes: &[u8]) -> u64 {
     })
 }
 
-#[cfg(test)]
+// They read the registers of x86-64.
+#[cfg(all(test, target_arch = "x86_64"))]
 mod tests;

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Files that are kept open. A process of a JVM or Python has 20 to 200 mapped, and a stack goes through some ten.
-const MAX_FILES: usize = 512;
+const MAX_FILES: usize = 256;
 /// Memory for what was read of them, in bytes.
 const MAX_MEMORY: usize = 256 * 1024 * 1024;
 /// Processes whose mappings are kept.

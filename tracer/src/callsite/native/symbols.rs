@@ -10,6 +10,7 @@
 use std::{
     collections::HashMap,
     os::fd::AsRawFd as _,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -26,7 +27,7 @@ use crate::callsite::{Frame, Runtime};
 
 /// Files whose symbols are kept at hand, and the memory that their copies may take. Beyond that all are forgotten, and
 /// read again when needed.
-const MAX_FILES: usize = 256;
+const MAX_FILES: usize = 128;
 const MAX_MEMORY: u64 = 512 * 1024 * 1024;
 /// Addresses whose names are kept.
 const MAX_KNOWN: usize = 65_536;
@@ -49,6 +50,8 @@ struct Names {
     /// Keeps the file at its address, which is the key it is found by.
     module: Arc<Module>,
     source: Option<Source>,
+    /// Reading its symbols went wrong, and is not tried again.
+    damaged: bool,
     known: HashMap<u64, Vec<Frame>>,
 }
 
@@ -83,6 +86,7 @@ impl Symbols {
             Names {
                 module: Arc::clone(module),
                 source,
+                damaged: false,
                 known: HashMap::new(),
             }
         });
@@ -113,15 +117,35 @@ impl Names {
                 return frames.collect();
             }
             // C in a Go program: its symbols are read only now.
-            if self.source.is_none() {
+            if self.source.is_none() && !self.damaged {
                 self.source = Source::open(module);
             }
         }
-        let symbol = self.source.as_ref().and_then(|source| source.symbol(offset));
-        let Some(symbol) = symbol else {
+        let Some(source) = &self.source else {
             return vec![nameless(Some(module), offset)];
         };
-        frames_of(&symbol, module, offset)
+        // A forged file makes `blazesym` 0.2.7 panic (an index of a file that is not there, in a table of lines).
+        let frames = catch_unwind(AssertUnwindSafe(|| {
+            source
+                .symbol(offset)
+                .map(|symbol| frames_of(&symbol, module, offset))
+        }));
+        match frames {
+            Ok(Some(frames)) => frames,
+            Ok(None) => vec![nameless(Some(module), offset)],
+            Err(_) => {
+                log::warn!(
+                    "the symbols of {} are damaged: its frames have no names",
+                    module.path().escape_debug()
+                );
+                self.damaged = true;
+                if let Some(source) = self.source.take() {
+                    // What a panic left may not even be dropped.
+                    std::mem::forget(source.symbolizer);
+                }
+                vec![nameless(Some(module), offset)]
+            }
+        }
     }
 }
 

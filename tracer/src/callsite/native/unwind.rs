@@ -199,7 +199,9 @@ impl Unwinder {
         if let Err(error) = self.modules.look(capture.process, capture.at) {
             return Arc::new(unreadable(capture, &error));
         }
-        let (stack, witnesses) = self.walk(capture);
+        let Self { modules, context, .. } = self;
+        let mut find = |address| modules.find(capture.process, address, capture.at);
+        let (stack, witnesses) = walk_with(&mut context.0, capture, &mut find);
         let stack = Arc::new(stack);
         if let Some(reading) = self.modules.reading(capture.process) {
             self.known
@@ -208,89 +210,112 @@ impl Unwinder {
         self.modules.trim();
         stack
     }
+}
 
-    fn walk(&mut self, capture: &Capture<'_>) -> (NativeStack, Witnesses) {
-        let mut registers = Registers::new(capture);
-        let mut frames = Vec::new();
-        let mut found = Found::Registers;
-        // The thread is at an instruction, a caller behind its call; behind the call may be another function already.
-        let mut behind_call = 0;
-        let end = loop {
-            let address = registers.pc();
-            let place = self
-                .modules
-                .find(capture.process, address.wrapping_sub(behind_call), capture.at);
-            let (module, offset) = match place {
-                Place::Module(module, offset) => (Some(module), offset),
-                Place::Unnamed => (None, 0),
-                // By tables, 0 is what the creator of a thread left as its end.
-                Place::Nowhere if address == 0 && found == Found::Tables => break End::Root,
-                Place::Nowhere => break End::Lost,
-            };
-            if frames.len() == MAX_FRAMES {
-                break End::TooDeep;
-            }
-            let Some(sp) = registers.distance(registers.sp()) else {
-                break End::Lost;
-            };
-            frames.push(NativeFrame {
-                address,
-                module: module.clone(),
-                offset,
-                sp,
-                fp: None,
-                found,
-            });
-            let fp = registers.fp().and_then(|fp| registers.distance(fp));
-            match self.leave(module.as_deref(), offset, &mut registers) {
-                Left::Caller(how, signal) => {
-                    // A caller's frame is above; only the innermost function may have none of its own.
-                    if registers.distance(registers.sp()).is_none_or(|above| above <= sp) {
-                        break if capture.cut { End::CopyEnded } else { End::Lost };
-                    }
-                    if how == Found::FramePointer
-                        && let Some(frame) = frames.last_mut()
-                    {
-                        frame.fp = fp;
-                    }
-                    found = how;
-                    behind_call = u64::from(!signal);
-                }
-                Left::Root => break End::Root,
-                Left::NoTables => break End::NoTables(module.map(|module| module.path().to_owned())),
-                Left::Unreadable => break if capture.cut { End::CopyEnded } else { End::Lost },
-            }
-        };
-        (NativeStack { frames, end }, registers.into_witnesses())
+#[cfg(test)]
+impl Unwinder {
+    /// Forgets stacks, and keeps files.
+    pub(super) fn forget_stacks(&mut self) {
+        self.known = KnownStacks::default();
     }
+}
 
-    /// Goes to the caller of the code at `offset`.
-    fn leave(&mut self, module: Option<&Module>, offset: u64, registers: &mut Registers<'_>) -> Left {
-        if let Some(module) = module {
-            if let Some(left) = leave_go(module, offset, registers) {
-                return left;
-            }
-            let step = module
-                .tables()
-                .map(|tables| tables.step(&mut self.context.0, offset, registers));
-            match step {
-                Some(Step::Caller { signal }) => return Left::Caller(Found::Tables, signal),
-                Some(Step::Root) => return Left::Root,
-                Some(Step::Unreadable) => return Left::Unreadable,
-                Some(Step::Unknown) | None => {}
-            }
-            let entry = module.elf().entry;
-            // The ABI has a program begin with a frame pointer of 0.
-            if registers.use_address(FRAME) == Some(0)
-                && offset.checked_sub(entry).is_some_and(|into| into < MAX_ENTRY)
-            {
-                return Left::Root;
-            }
+/// Walks a captured stack. `find` tells where an address of the process is.
+///
+/// Returns the stack, and what its shape rested on.
+pub fn walk(capture: &Capture<'_>, mut find: impl FnMut(u64) -> Place) -> (NativeStack, Witnesses) {
+    let mut context = UnwindContext::new();
+    walk_with(&mut context, capture, &mut find)
+}
+
+fn walk_with(
+    context: &mut UnwindContext<usize>,
+    capture: &Capture<'_>,
+    find: &mut dyn FnMut(u64) -> Place,
+) -> (NativeStack, Witnesses) {
+    let mut registers = Registers::new(capture);
+    let mut frames = Vec::new();
+    let mut found = Found::Registers;
+    // The thread is at an instruction, a caller behind its call; behind the call may be another function already.
+    let mut behind_call = 0;
+    let end = loop {
+        let address = registers.pc();
+        let place = find(address.wrapping_sub(behind_call));
+        let (module, offset) = match place {
+            Place::Module(module, offset) => (Some(module), offset),
+            Place::Unnamed => (None, 0),
+            // By tables, 0 is what the creator of a thread left as its end.
+            Place::Nowhere if address == 0 && found == Found::Tables => break End::Root,
+            Place::Nowhere => break End::Lost,
+        };
+        if frames.len() == MAX_FRAMES {
+            break End::TooDeep;
         }
-        match registers.follow_frame_pointer() {
-            Some(()) => Left::Caller(Found::FramePointer, false),
-            None => Left::NoTables,
+        let Some(sp) = registers.distance(registers.sp()) else {
+            break End::Lost;
+        };
+        frames.push(NativeFrame {
+            address,
+            module: module.clone(),
+            offset,
+            sp,
+            fp: None,
+            found,
+        });
+        let fp = registers.fp().and_then(|fp| registers.distance(fp));
+        match leave(context, module.as_deref(), offset, &mut registers) {
+            Left::Caller(how, signal) => {
+                // A caller's frame is above; only the innermost function may have none of its own.
+                if registers.distance(registers.sp()).is_none_or(|above| above <= sp) {
+                    break if capture.cut { End::CopyEnded } else { End::Lost };
+                }
+                if how == Found::FramePointer
+                    && let Some(frame) = frames.last_mut()
+                {
+                    frame.fp = fp;
+                }
+                found = how;
+                behind_call = u64::from(!signal);
+            }
+            Left::Root => break End::Root,
+            Left::NoTables => break End::NoTables(module.map(|module| module.path().to_owned())),
+            Left::Unreadable => break if capture.cut { End::CopyEnded } else { End::Lost },
         }
+    };
+    (NativeStack { frames, end }, registers.into_witnesses())
+}
+
+/// Goes to the caller of the code at `offset`.
+fn leave(
+    context: &mut UnwindContext<usize>,
+    module: Option<&Module>,
+    offset: u64,
+    registers: &mut Registers<'_>,
+) -> Left {
+    if let Some(module) = module {
+        if let Some(left) = leave_go(module, offset, registers) {
+            return left;
+        }
+        let step = module
+            .tables()
+            .map(|tables| tables.step(context, offset, registers));
+        match step {
+            Some(Step::Caller { signal }) => return Left::Caller(Found::Tables, signal),
+            Some(Step::Root) => return Left::Root,
+            Some(Step::Unreadable) => return Left::Unreadable,
+            Some(Step::Unknown) | None => {}
+        }
+        let entry = module.elf().entry;
+        // The ABI has a program begin with a frame pointer of 0.
+        if registers.use_address(FRAME) == Some(0)
+            && offset.checked_sub(entry).is_some_and(|into| into < MAX_ENTRY)
+        {
+            return Left::Root;
+        }
+    }
+    match registers.follow_frame_pointer() {
+        Some(()) => Left::Caller(Found::FramePointer, false),
+        None => Left::NoTables,
     }
 }
 

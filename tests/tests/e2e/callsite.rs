@@ -1,0 +1,77 @@
+//! Which code: the finding names the function that leaks, live, in its replay, and as a flame graph's input.
+
+use anyhow::{Context as _, Result, ensure};
+use connleak_tests::{agent, app::App, lines, require_root, server::postgres, watch::Watch};
+use serde_json::Value;
+
+/// Functions of the application's own on a finding's stack, innermost first.
+fn own<'a>(line: &'a Value, stack: &str) -> Vec<&'a str> {
+    let frames = line[stack]["frames"].as_array().into_iter().flatten();
+    frames
+        .filter(|frame| frame["origin"] == "application")
+        .filter_map(|frame| frame["function"].as_str())
+        .collect()
+}
+
+#[test]
+fn root_a_finding_names_the_function_that_opened_live_in_its_replay_and_in_a_flame_graph() -> Result<()> {
+    require_root!();
+    let server = postgres::start()?;
+    let dsn = format!(
+        "host=127.0.0.1 port={} user=postgres dbname=postgres",
+        server.port
+    );
+    let place = tempfile::tempdir()?;
+    let journal = place.path().join("journal").to_string_lossy().into_owned();
+    let mut app = App::start("leak_psycopg.py", [&dsn])?;
+    let pid = app.pid();
+    let only = server.only_this("postgresql");
+    let mut watch =
+        Watch::attached(
+            only.iter()
+                .map(String::as_str)
+                .chain(["--idle", "1s", "--journal", &journal]),
+        )?;
+    app.tell("leak 100")?;
+    let first = watch.wait_for("the leak", |line| lines::is_finding(line, "leak", pid))?;
+    ensure!(
+        first["code"]["function"] == "find_order" && first["code"]["role"] == "opened",
+        "the message names the function: {first:#}"
+    );
+    ensure!(
+        own(&first, "site").first() == Some(&"find_order"),
+        "it is the application's innermost: {first:#}"
+    );
+    ensure!(
+        own(&first, "last_use").contains(&"find_order"),
+        "and the last to use them: {first:#}"
+    );
+    let live = watch.interrupt()?;
+
+    let replay = agent::run(["replay", &journal, "-o", "json"])?;
+    let again = replay.lines()?;
+    let told = |all: &[Value]| -> Vec<Value> {
+        all.iter()
+            .filter(|line| lines::is_finding(line, "leak", pid))
+            .cloned()
+            .collect()
+    };
+    ensure!(
+        told(&again) == told(&live.lines),
+        "the same names without the process: {}",
+        replay.describe()
+    );
+
+    let folded = agent::run(["replay", &journal, "-o", "folded"])?;
+    let stack = folded
+        .stdout
+        .lines()
+        .find(|line| line.contains(";find_order;"))
+        .with_context(|| format!("a stack: {}", folded.describe()))?;
+    let (names, count) = stack.rsplit_once(' ').context("a count")?;
+    ensure!(
+        count.parse::<usize>().is_ok() && !names.contains(' '),
+        "what flamegraph.pl takes: {stack}"
+    );
+    Ok(())
+}
