@@ -2,10 +2,11 @@
 //!
 //! Evidence: many sockets, each silent since a moment of its own (*staggered*), the moments in the order of
 //! opening (descriptor or inode numbers), each having carried little. Opened one after another, used once,
-//! never again.
+//! never again. If all the silent ones show no such order, the most that have sent about as much are looked at by
+//! themselves: what leaks has been used by the same code, and a pool beside it has carried more, or nothing.
 //!
 //! A pool looks different: silent since the same moment (a burst that ended), or in another order than they
-//! were opened in, or with much traffic on each.
+//! were opened in, or with much traffic on each, or one of them is used again.
 //!
 //! In a watch, sockets that have been used more or less often each, by a process that has opened nothing since
 //! attach for `--idle`, are claimed as `unreturned`: connections that were lent out before and did not come
@@ -22,57 +23,64 @@ use crate::{
 };
 
 pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
-    let rules = &policy.rules;
     let attached_at = view.ledger.attached_at()?;
-    if !policy.single_look && view.now.saturating_sub(attached_at) < rules.patience.min(policy.soon()) {
+    if !policy.single_look && view.now.saturating_sub(attached_at) < policy.rules.patience.min(policy.soon())
+    {
         return None;
     }
-    let sockets: Vec<&Connection> = view
+    let silent: Vec<&Connection> = view
         .silent_for(0)
         .filter(|connection| connection.opened_at.is_none())
         // Those have a verdict of their own.
         .filter(|connection| connection.never_sent() != Some(true))
         .filter(|connection| connection.last_activity().is_some_and(|at| at < attached_at))
         .collect();
-    if let Some(claim) = staggered(view, policy, attached_at, &sockets, sockets.clone()) {
-        return claim;
-    }
-    staggered(view, policy, attached_at, &sockets, alike(sockets.clone())).flatten()
+    let pattern = |sockets| staggered(view, policy, attached_at, sockets);
+    let sockets = pattern(silent.clone()).or_else(|| pattern(alike(silent.clone())))?;
+    judge(view, policy, attached_at, silent.len(), sockets)
 }
 
-/// What these look like, of all the silent ones; `None` when there is no order in them.
+/// How many moments these fell silent at.
+fn moments(sockets: &[&Connection], rules: &Rules) -> (Nanos, u64) {
+    let all: Vec<Nanos> = sockets
+        .iter()
+        .filter_map(|socket| socket.last_activity())
+        .collect();
+    let spread = all.last().map_or(0, |last| last - all[0]);
+    let apart = |pair: &&[Nanos]| pair[1] - pair[0] > rules.moment;
+    (spread, 1 + all.windows(2).filter(apart).count() as u64)
+}
+
+/// Those of these that fell silent one by one, in the order in which they were opened; `None` when there is no order.
 fn staggered<'a>(
     view: &View<'a>,
     policy: &Policy,
     attached_at: Nanos,
-    silent: &[&'a Connection],
     sockets: Vec<&'a Connection>,
-) -> Option<Option<Claim<'a>>> {
+) -> Option<Vec<&'a Connection>> {
     let rules = &policy.rules;
     let sockets = in_order(sockets, rules);
-    let count = sockets.len();
-    if count < rules.few {
-        return None;
-    }
-    let moments: Vec<Nanos> = sockets
-        .iter()
-        .filter_map(|socket| socket.last_activity())
-        .collect();
-    let spread = moments.last()? - moments.first()?;
-    let distinct = 1 + moments
-        .windows(2)
-        .filter(|pair| pair[1] - pair[0] > rules.moment)
-        .count();
-    if spread < rules.spread || distinct < rules.few {
+    let (spread, distinct) = moments(&sockets, rules);
+    if sockets.len() < rules.few || spread < rules.spread || distinct < rules.few as u64 {
         return None;
     }
     // Several at once is what a pool does, too. But no pool opens more while these rest.
-    let bursts = distinct * 100 < count * rules.staggered;
+    let bursts = distinct * 100 < (sockets.len() * rules.staggered) as u64;
     let passed_over = !policy.single_look && view.group.opens_after(attached_at) > 0;
-    if bursts && !passed_over {
-        return None;
-    }
+    (!bursts || passed_over).then_some(sockets)
+}
 
+/// What is said of them.
+fn judge<'a>(
+    view: &View<'a>,
+    policy: &Policy,
+    attached_at: Nanos,
+    silent: usize,
+    sockets: Vec<&'a Connection>,
+) -> Option<Claim<'a>> {
+    let rules = &policy.rules;
+    let count = sockets.len();
+    let (spread, distinct) = moments(&sockets, rules);
     // Used again: not by one that is newer than all of these, nor by one that has carried many times as much. Those
     // are at work, and have never been among these.
     let others: Vec<&Connection> = view
@@ -92,15 +100,15 @@ fn staggered<'a>(
         other.inode < newest && (little.is_none() || other.traffic.bytes_sent <= little)
     };
     let used_again = others.iter().any(among);
-    let alone = silent.len() == count && others.is_empty();
+    let alone = silent == count && others.is_empty();
     let mut sends: Vec<u32> = sockets.iter().filter_map(|socket| socket.traffic.sends).collect();
     sends.sort_unstable();
     let used_once = sends
         .get(sends.len() / 2)
         .is_none_or(|&median| u64::from(median) <= rules.used_once);
-    let since_last = view.now.saturating_sub(*moments.last()?);
+    let since_last = view.silent(sockets.last()?)?;
     // Beside others, at work or at rest, it has to go on at its own pace.
-    let pace = spread / (distinct as u64 - 1).max(1);
+    let pace = spread / (distinct - 1).max(1);
     let recent = if alone {
         since_last <= rules.recent.max(spread)
     } else {
@@ -114,7 +122,7 @@ fn staggered<'a>(
     if !used_once {
         but.push("each has carried much, as pooled connections do".to_owned());
     }
-    let longest = view.now.saturating_sub(*moments.first()?);
+    let longest = view.silent(sockets.first()?)?;
     let next_in_line = longest < view.group.closed_after().saturating_mul(policy.rules.rests);
     if next_in_line {
         but.push("others were closed after they had been silent for about as long".to_owned());
@@ -146,14 +154,14 @@ fn staggered<'a>(
         but.push("whether anybody waits for them cannot be seen at the socket".to_owned());
         Kind::Unreturned
     } else {
-        return Some(None);
+        return None;
     };
     let confidence = if enough && used_once && !used_again && !next_in_line && waiting * 2 < count {
         Confidence::Likely
     } else {
         Confidence::Suspect
     };
-    Some(Some(Claim {
+    Some(Claim {
         kind,
         confidence,
         sockets,
@@ -161,7 +169,7 @@ fn staggered<'a>(
             "silent since {distinct} different moments, in the order in which they were opened"
         )],
         but,
-    }))
+    })
 }
 
 /// The most that have sent about as much as each other: what is used once by the same code has. All, where that is

@@ -9,6 +9,7 @@ mod close_wait;
 mod code;
 mod finding;
 mod glance;
+mod habit;
 mod inherited;
 mod knob;
 mod leak;
