@@ -24,7 +24,8 @@ use crate::{
 
 pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let attached_at = view.ledger.attached_at()?;
-    if !policy.single_look && view.now.saturating_sub(attached_at) < policy.rules.patience.min(policy.soon())
+    if !policy.single_look
+        && view.now.saturating_sub(attached_at) < (policy.rules.patience / 2).min(policy.soon())
     {
         return None;
     }
@@ -156,7 +157,13 @@ fn judge<'a>(
     } else {
         return None;
     };
-    let confidence = if enough && used_once && !used_again && !next_in_line && waiting * 2 < count {
+    let looked = view.now.saturating_sub(attached_at);
+    let patient = policy.single_look || looked >= rules.patience.min(policy.soon().saturating_mul(2));
+    if !patient {
+        but.push("connleak has only just begun to look".to_owned());
+    }
+    let confidence = if patient && enough && used_once && !used_again && !next_in_line && waiting * 2 < count
+    {
         Confidence::Likely
     } else {
         Confidence::Suspect

@@ -105,19 +105,23 @@ fn by_identity<'a>(view: &View<'a>, policy: &Policy, silent: &[&'a Connection]) 
     for &connection in silent {
         groups.entry(connection.who).or_default().push(connection);
     }
+    // Of whom nothing is known may be anybody's.
+    let known = groups.keys().filter(|&&who| who != Who::default()).count();
+    if known < 2 {
+        return judge(view, policy, silent, None);
+    }
     let each = groups
         .iter()
         .filter(|(_, group)| group.len() >= policy.rules.links);
     let claims = each.filter_map(|(&who, group)| judge(view, policy, group, Some(who)));
     let surest = claims.max_by_key(|claim| (claim.confidence, claim.sockets.len()));
-    if surest.is_some() || groups.len() < 2 {
+    if surest.is_some() {
         return surest;
     }
     let claim = judge(view, policy, silent, None)?;
     let bounded = claim.confidence < Confidence::Certain;
     let why = format!(
-        "they are for {} different users, databases, applications or channels: a pool for each tenant looks like that",
-        groups.len()
+        "they are for {known} different users, databases, applications or channels: a pool for each tenant looks like that"
     );
     Some(if bounded {
         doubt(claim, why)

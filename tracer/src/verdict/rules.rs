@@ -123,9 +123,10 @@ rules! {
     recent: Span Nanos = 30 * SECOND, SPAN;
     /// From one look: what has sent this many times as much is at work all the time, and is not one of those come back.
     at_work: Times u64 = 4, 2..=1_000;
-    /// From one look: a watch can wait, and looks again meanwhile: a pool in use gives itself away by using one
-    /// of them. (A scan does the same, for as long as somebody may be kept waiting.)
-    patience: Span Nanos = 3 * SECOND, SPAN;
+    /// From one look: a watch can wait, and looks again meanwhile: a pool in use, or workers, give themselves away by
+    /// using one of them. Suspect after half of that. (A scan does the same, for as long as somebody may be kept
+    /// waiting.)
+    patience: Span Nanos = 4 * SECOND, SPAN;
     /// From one look: sockets without any times are worth the command that decides when they are this many;
     /// fewer are what an idle application keeps (redis-py and ioredis keep one, pgx four).
     undated: Count usize = 5, HABIT;
