@@ -52,8 +52,12 @@ impl Agent {
         let stamps = Stamps {
             epoch: clock::epoch(),
         };
+        let thread_dumps = options.stacks.thread_dumps;
         let mut probes = Probes::attach(databases, options)?;
-        let worker = probes.take_stacks().map(Worker::start).transpose()?;
+        let worker = probes
+            .take_stacks()
+            .map(|stacks| Worker::start(stacks, thread_dumps))
+            .transpose()?;
         let mut case = Case::new(policy, max_connections, Owners::default(), stamps);
         if let Some(worker) = &worker {
             case.sites = Sites::with_source(Box::new(worker.desk()));

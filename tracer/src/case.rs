@@ -14,7 +14,7 @@ use crate::{
     output::json::Stamps,
     owner::{Owners, Process, ProcessId},
     verdict::{
-        Finding, Policy, judge,
+        Finding, Names, Policy, judge,
         track::{News, Tracker},
     },
 };
@@ -65,7 +65,22 @@ impl Case {
     /// Asks the rules, at a moment.
     pub fn judge(&mut self, at: Nanos, stamps: Stamps) -> Vec<Finding> {
         (self.at, self.stamps) = (at, stamps);
-        judge(&self.ledger, at, &self.policy)
+        let names = self.names();
+        judge(&self.ledger, at, &self.policy, &names)
+    }
+
+    /// What the processes are called, if the policy asks for it.
+    fn names(&mut self) -> Names {
+        let Self {
+            ledger,
+            owners,
+            policy,
+            ..
+        } = self;
+        let wanted = policy.asks_for_names();
+        let keys = ledger.groups().filter(|_| wanted).map(|(key, ..)| key.process);
+        keys.map(|process| (process, owners.describe(process).name.clone()))
+            .collect()
     }
 
     /// Asks the rules, and compares with what was told before.

@@ -16,13 +16,21 @@ use crate::port;
 pub(super) const USER: &str = "postgres";
 /// Where clients look for the socket when nobody tells them otherwise (Debian's and Fedora's build option).
 pub const STANDARD_SOCKETS: &str = "/var/run/postgresql";
+/// Connections for the tests of a whole process, side by side.
+const ROOM: u32 = 300;
 /// The port that IANA gave to PostgreSQL.
 pub const STANDARD_PORT: u16 = 5432;
 
 /// A server of its own on a free port, its socket in its temporary folder.
 pub fn start() -> Result<Server> {
     let folder = folder(USER)?;
-    start_in(&folder, port::free()?, &folder)
+    start_in(&folder, port::free()?, &folder, ROOM)
+}
+
+/// A server of its own that accepts so many connections, superusers' included.
+pub fn small(connections: u32) -> Result<Server> {
+    let folder = folder(USER)?;
+    start_in(&folder, port::free()?, &folder, connections)
 }
 
 /// The server that the tests of this process share.
@@ -50,10 +58,10 @@ fn start_standard() -> Result<Option<Server>> {
     // On a system whose /run is fresh, only the packaged service would have made it.
     fs::create_dir_all(sockets)?;
     give_to_server(sockets, 0o2775)?;
-    Ok(Some(start_in(&folder(USER)?, STANDARD_PORT, sockets)?))
+    Ok(Some(start_in(&folder(USER)?, STANDARD_PORT, sockets, ROOM)?))
 }
 
-fn start_in(folder: &Path, port: u16, sockets: &Path) -> Result<Server> {
+fn start_in(folder: &Path, port: u16, sockets: &Path, connections: u32) -> Result<Server> {
     give_to_server(folder, 0o755)?;
     let data = folder.join("data");
     let data_text = data.display().to_string();
@@ -72,7 +80,10 @@ fn start_in(folder: &Path, port: u16, sockets: &Path) -> Result<Server> {
             "-N",
         ],
     )?)?;
-    fs::write(data.join("postgresql.auto.conf"), settings(port, sockets))?;
+    fs::write(
+        data.join("postgresql.auto.conf"),
+        settings(port, sockets, connections),
+    )?;
     let socket = sockets.join(format!(".s.PGSQL.{port}"));
     // The last line of this file is what pg_ctl waits for, too.
     let state = data.join("postmaster.pid");
@@ -87,12 +98,12 @@ fn start_in(folder: &Path, port: u16, sockets: &Path) -> Result<Server> {
     )
 }
 
-fn settings(port: u16, sockets: &Path) -> String {
+fn settings(port: u16, sockets: &Path, connections: u32) -> String {
     let sockets = sockets.display();
     // Clients that connect and never log in are a test of their own: the server must not end them.
     format!(
         "port = {port}\nlisten_addresses = '127.0.0.1, ::1'\nunix_socket_directories = '{sockets}'\n\
-         max_connections = 300\nfsync = off\nsynchronous_commit = off\nautovacuum = off\nshared_buffers = 16MB\n\
+         max_connections = {connections}\nfsync = off\nsynchronous_commit = off\nautovacuum = off\nshared_buffers = 16MB\n\
          authentication_timeout = 600s\n"
     )
 }

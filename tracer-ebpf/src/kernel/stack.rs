@@ -58,6 +58,11 @@ static USES: LruHashMap<u64, Use> = LruHashMap::with_max_entries(65_536, 0);
 #[map]
 static KNOWN: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16_384, 0);
 
+/// Processes that run code whose frames can't be told here, as the agent says: the agent reads them. Two functions may
+/// have one fingerprint then, so it says nothing, and each use is sent.
+#[map]
+static MANAGED: LruHashMap<u32, u8> = LruHashMap::with_max_entries(1024, 0);
+
 /// Processes that were met, and whether their stacks have to be read at once each time, as the agent says
 /// ([`ALWAYS`]): their frames' names don't wait. Of each process the first one is, since it may be gone in a moment.
 #[map]
@@ -233,7 +238,7 @@ fn changed(scratch: &mut Scratch, last: &mut Use, cookie: u64, caller: &Caller, 
         sent = scratch.send(0);
     } else if last.take(at) && scratch.may(at, |scratch| &mut scratch.used, USED_MAX) {
         sent = scratch.copy(caller);
-        if sent {
+        if sent && !is_managed(scratch.head.pid) {
             // Full is not possible: the least recent goes.
             let _ = KNOWN.insert(fingerprint, 1, 0);
         }
@@ -276,6 +281,13 @@ pub extern "C" fn connleak_python_fingerprint() -> u64 {
         return 0;
     }
     python::fingerprint()
+}
+
+/// See [`MANAGED`].
+#[inline(always)]
+fn is_managed(pid: u32) -> bool {
+    // SAFETY: only whether it is there matters.
+    unsafe { MANAGED.get(pid) }.is_some()
 }
 
 /// The registers of the current thread, in user space.
@@ -452,6 +464,10 @@ impl Scratch {
     #[inline(always)]
     fn fingerprint(&mut self, caller: &Caller) -> u64 {
         let process = bpf_get_current_pid_tgid() >> 32;
+        if is_managed(process as u32) {
+            // SAFETY: no arguments.
+            return unsafe { bpf_ktime_get_ns() } | 1;
+        }
         let mut hash = (process ^ caller.ip).wrapping_mul(MIX) ^ caller.sp;
         // Where code keeps something else in that register, it says nothing.
         let frame = caller.fp.wrapping_sub(caller.sp);

@@ -5,7 +5,11 @@
 
 #![forbid(unsafe_code)]
 
-use std::{cell::Cell, io::IoSliceMut};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    io::IoSliceMut,
+};
 
 use nix::{
     sys::uio::{RemoteIoVec, process_vm_readv},
@@ -109,6 +113,58 @@ impl Memory for ProcessMemory {
     }
 }
 
+/// Memory that is read a page at a time, and each page once: structures are many small things side by side, and a read
+/// of eight bytes costs as much as one of a page. What it has read grows old with it.
+pub struct Pages<M> {
+    memory: M,
+    pages: RefCell<HashMap<u64, Option<Box<[u8; PAGE]>>>>,
+}
+
+/// The smallest page there is: a larger one is only read in parts.
+const PAGE: usize = 4096;
+
+impl<M: Memory> Pages<M> {
+    /// Nothing read yet.
+    pub fn new(memory: M) -> Self {
+        Self {
+            memory,
+            pages: RefCell::default(),
+        }
+    }
+}
+
+impl<M: Memory> Memory for Pages<M> {
+    fn read(&self, address: u64, into: &mut [u8]) -> Option<()> {
+        // A long text is read once, and not kept.
+        if into.len() > PAGE {
+            return self.memory.read(address, into);
+        }
+        let mut at = address;
+        let mut done = 0;
+        let mut pages = self.pages.borrow_mut();
+        while done < into.len() {
+            let offset = usize::try_from(at % PAGE as u64).ok()?;
+            let length = (PAGE - offset).min(into.len() - done);
+            let page = at - at % PAGE as u64;
+            let bytes = pages
+                .entry(page)
+                .or_insert_with(|| self.memory.bytes::<PAGE>(page).map(Box::new))
+                .as_ref()?;
+            into.get_mut(done..done + length)?
+                .copy_from_slice(bytes.get(offset..offset + length)?);
+            done += length;
+            at = at.checked_add(length as u64)?;
+        }
+        Some(())
+    }
+}
+
+impl<M: Memory> Memory for &M {
+    fn read(&self, address: u64, into: &mut [u8]) -> Option<()> {
+        (**self).read(address, into)
+    }
+}
+
 /// The stack as it was when it was captured, and everything else as it is now.
 pub struct AtCapture<'a, M> {
     /// Address of the first byte.
@@ -204,6 +260,20 @@ mod tests {
         assert_eq!(memory.u64(address), Some(value));
         assert_eq!(memory.u64(8), None, "nothing is mapped there");
         assert_eq!(memory.u64(address), None, "the third read");
+    }
+
+    #[test]
+    fn pages_are_read_once_and_across_their_borders() {
+        let mut memory = Pieces::default();
+        let bytes: Vec<u8> = (0..2 * PAGE)
+            .map(|at| u8::try_from(at % 251).expect("small"))
+            .collect();
+        memory.put(0x1000, &bytes);
+        let pages = Pages::new(&memory);
+        let border = 0x1000 + PAGE as u64 - 3;
+        assert_eq!(pages.vector(border, 6).as_deref(), bytes.get(PAGE - 3..PAGE + 3));
+        assert_eq!(pages.vector(0x1000, 2 * PAGE).as_deref(), Some(bytes.as_slice()));
+        assert_eq!(pages.u8(0x1000 + 2 * PAGE as u64), None);
     }
 
     #[test]

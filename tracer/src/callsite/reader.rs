@@ -8,6 +8,7 @@ use connleak_ebpf::PythonLayout;
 
 use super::{
     Capture, Role, SiteId,
+    managed::{self, Managed},
     native::{End, Found, NativeFrame, NativeStack, Unwinder},
     processes::Processes,
     python::{self, PythonStack, Pythons},
@@ -31,18 +32,37 @@ enum Order {
     Forget(u64),
     /// This process runs Python.
     Python(u32, PythonLayout),
+    /// This process runs another runtime, whose frames the kernel side can't tell.
+    Managed {
+        pid: u32,
+        /// What is read of it doesn't stay: its stacks are to be read at once.
+        urgent: bool,
+    },
 }
 
 /// See the module's head.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Reader {
     unwinder: Unwinder,
     pythons: Pythons,
+    managed: Managed,
     processes: Processes,
     uses: Uses,
 }
 
 impl Reader {
+    /// Nothing read yet. `thread_dumps`: whether Java machines may be asked for one.
+    #[must_use]
+    pub fn new(thread_dumps: bool) -> Self {
+        Self {
+            unwinder: Unwinder::default(),
+            pythons: Pythons::default(),
+            managed: Managed::new(thread_dumps),
+            processes: Processes::default(),
+            uses: Uses::default(),
+        }
+    }
+
     /// Looks for processes that have begun or ended, if it is time: a runtime's frames can be walked at the event only
     /// once it is known where they are.
     pub fn look_for_processes(&mut self, stacks: &mut Stacks) {
@@ -51,6 +71,9 @@ impl Reader {
         for process in news.young {
             if let Some(layout) = self.pythons.prepare(process, now) {
                 stacks.python(process.pid, Some(layout));
+            }
+            if managed::looks_urgent(process) {
+                stacks.prompt(process.pid, true);
             }
         }
         for process in news.ended {
@@ -72,6 +95,10 @@ impl Reader {
             match order {
                 Order::Forget(fingerprint) => stacks.forget(fingerprint),
                 Order::Python(pid, layout) => stacks.python(pid, Some(layout)),
+                Order::Managed { pid, urgent } => {
+                    stacks.managed(pid);
+                    stacks.prompt(pid, urgent);
+                }
             }
         }
         told.extend(self.uses.news());
@@ -113,7 +140,8 @@ impl Reader {
         if capture.role == Role::Opened {
             return Some(stack);
         }
-        if arrival.bare.is_none() {
+        // Of a runtime's process each use has a fingerprint of its own.
+        if arrival.bare.is_none() && !self.managed.is_managed(capture.process) {
             self.uses.remember(capture.process, arrival.fingerprint, site);
         }
         self.uses.note(stack);
@@ -136,6 +164,14 @@ impl Reader {
             with_python(&mut stack, python);
         } else if let Some(reason) = self.pythons.refused(capture.process) {
             add_note(&mut stack, reason);
+        } else if let Some(answer) = self.managed.frames(capture, &stack.native) {
+            with_runtime(&mut stack, answer);
+        }
+        if self.managed.is_managed(capture.process) {
+            orders.push(Order::Managed {
+                pid: capture.process.pid,
+                urgent: self.managed.is_urgent(capture.process),
+            });
         }
         let site = stack.id();
         tracing::trace!(
@@ -176,6 +212,23 @@ fn with_python(stack: &mut Unnamed, python: PythonStack) {
             stack,
             "between which native frames the Python frames ran is not known",
         );
+    }
+}
+
+/// Puts another runtime's frames in place of the native ones that ran them.
+fn with_runtime(stack: &mut Unnamed, answer: managed::Answer) {
+    if answer.frames.is_empty() {
+        stack.quality = stack.quality.max(answer.quality);
+    } else {
+        stack.order.truncate(answer.before);
+        stack.order.extend((0..answer.frames.len()).map(Place::Named));
+        stack.named = answer.frames;
+        // What the machine's stack lacks further out is the runtime's own.
+        stack.quality = answer.quality;
+        stack.note = None;
+    }
+    if let Some(note) = answer.note {
+        add_note(stack, &note);
     }
 }
 

@@ -18,6 +18,9 @@ use super::{Frame, Quality, Site, SiteId};
 /// Sites kept: those of all findings that a host has at once. With the bounds below 25 MiB if a process makes
 /// all its names as long as it can; a few hundred KiB usually.
 const CAPACITY: usize = 128;
+/// Questions without an answer, each of which may take a while, after which no more are asked for one telling: the
+/// source is behind.
+const PATIENCE: usize = 2;
 /// Frames kept of a site. Deeper stacks are recursions, or frameworks that nobody reads to the end.
 pub const FRAMES: usize = 256;
 /// Characters kept of a name or path. A C++ or Rust name with its type parameters can be longer than anybody
@@ -62,7 +65,7 @@ impl Sites {
         if let Some(site) = self.known.get(&id) {
             return Some(Arc::clone(site));
         }
-        if self.untold.contains(&id) {
+        if self.untold.contains(&id) || self.untold.len() >= PATIENCE {
             return None;
         }
         let Some(mut site) = self.source.as_mut()?.describe(id) else {
@@ -209,6 +212,23 @@ mod tests {
         sites.take_readings();
         assert!(sites.describe(SiteId(0)).is_none());
         assert_eq!(asked.get(), 3);
+    }
+
+    #[test]
+    fn a_source_that_is_behind_is_not_asked_on_and_on() {
+        struct Behind(Rc<Cell<usize>>);
+        impl Source for Behind {
+            fn describe(&mut self, _: SiteId) -> Option<Site> {
+                self.0.set(self.0.get() + 1);
+                None
+            }
+        }
+        let asked = Rc::new(Cell::new(0));
+        let mut sites = Sites::with_source(Box::new(Behind(Rc::clone(&asked))));
+        for id in 1..100 {
+            assert!(sites.describe(SiteId(id)).is_none());
+        }
+        assert_eq!(asked.get(), PATIENCE);
     }
 
     #[test]

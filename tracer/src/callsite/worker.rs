@@ -56,11 +56,11 @@ struct Shared {
 }
 
 impl Worker {
-    /// Starts the threads.
+    /// Starts the threads. `thread_dumps`: whether Java machines may be asked for one.
     ///
     /// # Errors
     /// When the system has no thread left.
-    pub fn start(stacks: Stacks) -> Result<Self> {
+    pub fn start(stacks: Stacks, thread_dumps: bool) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let store = Arc::new(Mutex::new(Store::default()));
         let (agent, waiting) = sync_channel(WAITING);
@@ -68,7 +68,7 @@ impl Worker {
         let (kept, reading) = (Arc::clone(&store), Arc::clone(&shared));
         thread::Builder::new()
             .name("connleak-stacks".to_owned())
-            .spawn(move || read(stacks, &kept, &agent, &reading))
+            .spawn(move || read(stacks, thread_dumps, &kept, &agent, &reading))
             .context("can't start the thread that reads stacks")?;
         thread::Builder::new()
             .name("connleak-names".to_owned())
@@ -163,8 +163,14 @@ impl Source for Desk {
 }
 
 /// The thread that reads stacks.
-fn read(mut stacks: Stacks, store: &Mutex<Store>, agent: &SyncSender<Stack>, shared: &Shared) {
-    let mut reader = Reader::default();
+fn read(
+    mut stacks: Stacks,
+    thread_dumps: bool,
+    store: &Mutex<Store>,
+    agent: &SyncSender<Stack>,
+    shared: &Shared,
+) {
+    let mut reader = Reader::new(thread_dumps);
     while !shared.stop.load(Ordering::Relaxed) {
         reader.look_for_processes(&mut stacks);
         let mut waited = [PollFd::new(stacks.as_fd(), PollFlags::POLLIN)];

@@ -221,6 +221,9 @@ pub struct CallSites {
     /// Read which code opens connections, but not which code uses them
     #[arg(long = "no-last-use")]
     openings_only: bool,
+    /// Do not ask Java machines for thread dumps where their frames can't be read otherwise
+    #[arg(long)]
+    no_thread_dumps: bool,
     /// Most bytes of a thread's stack that are read, in KiB; deeper ones are cut and say so
     #[arg(long, value_name = "KIB", default_value_t = stacks::Options::USUAL.bytes / 1024, value_parser = clap::value_parser!(u32).range(1..=i64::from(stacks::Options::MOST_KIB)))]
     stack_kib: u32,
@@ -236,6 +239,7 @@ impl CallSites {
         stacks::Options {
             bytes: self.stack_kib * 1024,
             last_use: !self.openings_only,
+            thread_dumps: !self.no_thread_dumps,
             ..stacks::Options::USUAL
         }
     }

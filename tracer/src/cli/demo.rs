@@ -27,7 +27,7 @@ use crate::{
     agent::{Agent, ProcessFilter},
     event::SECOND,
     ledger::Ledger,
-    probes::Options,
+    probes::{Options, stacks},
     server::{Databases, Flags},
     verdict::{Confidence, Policy},
 };
@@ -65,7 +65,10 @@ pub fn run(args: &Args) -> Result<u8> {
         &databases,
         ProcessFilter::default(),
         policy,
-        Options::default(),
+        Options {
+            stacks: stacks::Options::USUAL,
+            ..Options::default()
+        },
         Ledger::LIMIT,
     )?;
     let mut client = child(&["demo-client", &port.to_string()], "demo-client")?;

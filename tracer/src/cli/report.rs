@@ -180,10 +180,10 @@ impl Report {
         match news {
             News::Finding(finding, status) => {
                 let (process, code) = named(case, finding);
-                if !code.lacks_names() {
+                if code.lacks_names() {
+                    self.unnamed.entry(finding.id).or_insert(TRIES);
+                } else {
                     self.unnamed.remove(&finding.id);
-                } else if *status == Status::New {
-                    self.unnamed.insert(finding.id, TRIES);
                 }
                 let known = Known {
                     process: &process,

@@ -95,9 +95,11 @@ fn say(agent: &mut Agent, report: &mut Report, findings: &[Finding]) -> Result<(
 
 /// The command that tells more than a single look can.
 fn next_command(finding: &Finding) -> String {
-    format!(
-        "connleak watch --pid {}{}",
-        finding.process.pid,
-        args::filter_flags(std::env::args())
-    )
+    let flags = args::filter_flags(std::env::args());
+    if finding.is_about_server() {
+        // Every process counts there.
+        format!("connleak watch{flags}")
+    } else {
+        format!("connleak watch --pid {}{flags}", finding.process.pid)
+    }
 }

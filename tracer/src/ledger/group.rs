@@ -46,6 +46,7 @@ pub struct Group {
     opened: u64,
     closed: u64,
     silent: Troughs,
+    open: Troughs,
     /// What its connections had sent in all, as snapshots found it.
     sent: VecDeque<(Nanos, u64)>,
     /// What those had sent that are closed.
@@ -124,6 +125,12 @@ impl Group {
         self.silent.least(from, until)
     }
 
+    /// How many connections were open, as snapshots found them: troughs, oldest first.
+    #[must_use]
+    pub fn open_points(&self) -> Vec<(Nanos, u64)> {
+        self.open.points()
+    }
+
     /// When this thread last opened a connection.
     #[must_use]
     pub fn opened_last_by(&self, tid: u32) -> Option<Nanos> {
@@ -174,8 +181,9 @@ impl Group {
         by(until).saturating_sub(by(from))
     }
 
-    pub(super) fn silent_now(&mut self, at: Nanos, count: u64) {
-        self.silent.push(at, count);
+    pub(super) fn count_now(&mut self, at: Nanos, silent: u64, open: u64) {
+        self.silent.push(at, silent);
+        self.open.push(at, open);
     }
 
     /// A thread called connect.

@@ -34,6 +34,7 @@ pub use connection::{Connection, Opener, Rest};
 use connection::{has_carried, tells};
 use early::Early;
 pub use group::{Group, Who};
+use troughs::Troughs;
 
 use crate::{
     callsite::{Role, SiteId},
@@ -96,6 +97,8 @@ pub struct Ledger {
     limit: usize,
     connections: HashMap<Cookie, Connection>,
     groups: BTreeMap<GroupKey, Group>,
+    /// How many connections of this host each server has, over time.
+    servers: BTreeMap<Arc<Server>, Troughs>,
     totals: Totals,
     early: Early,
     waiting: Waiting,
@@ -126,6 +129,7 @@ impl Ledger {
             limit,
             connections: HashMap::new(),
             groups: BTreeMap::new(),
+            servers: BTreeMap::new(),
             totals: Totals::default(),
             early: Early::default(),
             waiting: Waiting::default(),
@@ -200,6 +204,14 @@ impl Ledger {
         })
     }
 
+    /// Every server with the connections that this host's processes have to it, as snapshots found them: troughs,
+    /// oldest first. What the server has closed does not count.
+    pub fn servers(&self) -> impl Iterator<Item = (&Arc<Server>, Vec<(Nanos, u64)>)> {
+        self.servers
+            .iter()
+            .map(|(server, troughs)| (server, troughs.points()))
+    }
+
     /// A group, while it is remembered.
     #[must_use]
     pub fn group(&self, key: &GroupKey) -> Option<&Group> {
@@ -269,7 +281,7 @@ impl Ledger {
             self.observe(row, first, tell);
         }
         self.settle_holders(snapshot, holders, tell);
-        self.count_silent(snapshot.ended);
+        self.count(snapshot.ended);
         self.early.clear();
         self.waiting.merged(snapshot.began);
         self.attached_at.get_or_insert(snapshot.ended);
@@ -277,17 +289,33 @@ impl Ledger {
         self.unsettled &= self.lost_at.is_some_and(|lost| lost >= snapshot.began);
     }
 
-    /// Writes down for each group how many of its connections are silent, and how much they have carried.
-    fn count_silent(&mut self, at: Nanos) {
-        for group in self.groups.values_mut() {
-            let (mut silent, mut sends) = (0, 0);
+    /// Writes down for each group how many of its connections are silent, and how many are open, and how much
+    /// they have carried; and for each server how many it has.
+    fn count(&mut self, at: Nanos) {
+        let mut servers: BTreeMap<&Arc<Server>, u64> = BTreeMap::new();
+        for (key, group) in &mut self.groups {
+            let (mut silent, mut held, mut taken, mut sends) = (0, 0, 0, 0);
             let members = group.members().iter();
             for connection in members.filter_map(|cookie| self.connections.get(cookie)) {
                 silent += u64::from(connection.silent_since(at.saturating_sub(SECOND)));
+                held += u64::from(!matches!(connection.state, State::Connecting | State::Closing));
                 sends += u64::from(connection.traffic.sends.unwrap_or(0));
+                taken += u64::from(connection.state == State::Established);
             }
             group.sent_now(at, sends);
-            group.silent_now(at, silent);
+            group.count_now(at, silent, held);
+            *servers.entry(&key.server).or_default() += taken;
+        }
+        self.servers.retain(|server, _| servers.contains_key(server));
+        for (server, taken) in servers {
+            match self.servers.get_mut(server) {
+                Some(troughs) => troughs.push(at, taken),
+                None => self
+                    .servers
+                    .entry(Arc::clone(server))
+                    .or_default()
+                    .push(at, taken),
+            }
         }
     }
 

@@ -36,6 +36,11 @@ impl Troughs {
             .min()
     }
 
+    /// The points, oldest first.
+    pub(super) fn points(&self) -> Vec<(Nanos, u64)> {
+        self.points.iter().copied().collect()
+    }
+
     fn halve(&mut self) {
         let old: Vec<(Nanos, u64)> = self.points.drain(..).collect();
         self.points.extend(old.chunks(2).filter_map(|pair| {

@@ -172,15 +172,11 @@ impl Told {
         let total = finding.sockets.len();
         let mut lines = Vec::new();
         block(&mut lines, "opened by", &self.opened, total);
-        let same = match (spots(&self.opened).first(), spots(&self.used).first()) {
-            (Some(opened), Some(used)) => {
-                let (opened, used) = (opened.example, used.example);
-                used.site.is_some() && shown(opened) == shown(used)
+        match (spots(&self.opened).first(), spots(&self.used).first()) {
+            (Some(opened), Some(used)) if same_functions(opened.example, used.example) => {
+                lines.push(last_used_there(used, total));
             }
-            _ => false,
-        };
-        if !same {
-            block(&mut lines, "last used by", &self.used, total);
+            _ => block(&mut lines, "last used by", &self.used, total),
         }
         let known: usize = self.opened.iter().map(|named| named.share.sockets).sum();
         let unknown = total.saturating_sub(known);
@@ -322,25 +318,46 @@ fn shown(named: &Named) -> Vec<&Frame> {
 fn block(lines: &mut Vec<String>, what: &str, shares: &[Named], total: usize) {
     let spots = spots(shares);
     let Some(spot) = spots.first() else { return };
-    let mut heading = match spot.share.sockets {
-        1 if total == 1 => what.to_owned(),
-        all if all == total => format!("all {all} {what}"),
-        some => format!("{some} of {total} {what}"),
-    };
-    heading.push_str(spot.example.site.as_deref().map_or("", whose));
-    if spot.share.stale > 0 {
-        let _ = write!(
-            heading,
-            " ({} of them since by code that was not seen)",
-            spot.share.stale
-        );
-    }
-    lines.push(heading);
+    let whose = spot.example.site.as_deref().map_or("", whose);
+    lines.push(format!("{}{whose}{}", share(spot, what, total), stale(spot)));
     stack(lines, spot.example);
     let others: usize = spots.iter().skip(1).map(|spot| spot.share.sockets).sum();
     if others > 0 {
         lines.push(format!("{others} {what} other code (-o json has all)"));
     }
+}
+
+/// `76 of 80 opened by`
+fn share(spot: &Spot<'_>, what: &str, total: usize) -> String {
+    match spot.share.sockets {
+        1 if total == 1 => what.to_owned(),
+        all if all == total => format!("all {all} {what}"),
+        some => format!("{some} of {total} {what}"),
+    }
+}
+
+fn stale(spot: &Spot<'_>) -> String {
+    match spot.share.stale {
+        0 => String::new(),
+        some => format!(" ({some} of them since by code that was not seen)"),
+    }
+}
+
+/// Whether text would show the same functions of both, at whatever lines.
+fn same_functions(a: &Named, b: &Named) -> bool {
+    let (a, b) = (shown(a), shown(b));
+    !a.is_empty() && a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| same_function(a, b))
+}
+
+/// Of the functions that were shown already: `all 5 last used there, too, in line 89`.
+fn last_used_there(spot: &Spot<'_>, total: usize) -> String {
+    let line = shown(spot.example).first().and_then(|frame| frame.line);
+    let line = line.map_or_else(String::new, |line| format!(", in line {line}"));
+    format!(
+        "{}{line}{}",
+        share(spot, "last used there, too", total),
+        stale(spot)
+    )
 }
 
 /// A stack, indented by two: shown frames, what was left out, and how far it may be believed.

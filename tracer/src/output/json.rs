@@ -15,7 +15,7 @@ use crate::{
     probes::Cost,
     server::wire::Purpose,
     verdict::{
-        Confidence, Finding,
+        Breach, Confidence, Finding,
         track::{Resolution, Status},
     },
 };
@@ -141,6 +141,12 @@ struct FindingJson {
     idle_max_s: Option<f64>,
     idle_min_s: Option<f64>,
     growth_per_min: Option<f64>,
+    growth_estimated: bool,
+    server_open: u64,
+    server_limit: Option<u64>,
+    exhausted_in_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<BreachJson>,
     opened_before_attach: usize,
     because: Vec<String>,
     but: Vec<String>,
@@ -148,6 +154,30 @@ struct FindingJson {
     resolution: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
+}
+
+/// The limit of the policy that is broken; of `longest_idle` in seconds.
+#[derive(Debug, Serialize)]
+struct BreachJson {
+    limit: &'static str,
+    allowed: f64,
+    actual: f64,
+}
+
+impl From<Breach> for BreachJson {
+    fn from(breach: Breach) -> Self {
+        let (allowed, actual) = match breach {
+            Breach::MaxOpen { allowed, actual } | Breach::Headroom { allowed, actual } => {
+                (allowed as f64, actual as f64)
+            }
+            Breach::LongestIdle { allowed, actual } => (seconds(allowed), seconds(actual)),
+        };
+        Self {
+            limit: breach.name(),
+            allowed,
+            actual,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -470,6 +500,11 @@ fn finding_body(
             idle_max_s: finding.idle_max().map(seconds),
             idle_min_s: finding.idle_min().map(seconds),
             growth_per_min: finding.growth_per_min.map(|rate| (rate * 10.0).round() / 10.0),
+            growth_estimated: finding.growth_estimated,
+            server_open: finding.outlook.open,
+            server_limit: finding.outlook.limit,
+            exhausted_in_s: finding.exhausted_in().map(seconds),
+            policy: finding.breach.map(BreachJson::from),
             opened_before_attach: finding.opened_before_attach,
             because: finding.because.iter().cloned().chain(code.because()).collect(),
             but: finding.but.clone(),

@@ -7,6 +7,7 @@ pub mod duration;
 pub mod escape;
 pub mod folded;
 pub mod json;
+pub mod outlook;
 pub mod redact;
 pub mod sink;
 pub mod text;

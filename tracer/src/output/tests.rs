@@ -21,7 +21,9 @@ use crate::{
     owner::{Process, ProcessId},
     server::System,
     verdict::{
-        Finding, Policy, judge,
+        Breach, Finding, Kind, Names, Outlook, Policy,
+        growth::Growth,
+        judge,
         track::{Resolution, Status},
     },
 };
@@ -145,7 +147,7 @@ fn leak_with(stacks: impl Fn(u16) -> Vec<(Role, u64)>) -> (Finding, Nanos) {
     }
     let now = 160 * SECOND;
     apply(&look(6, now));
-    let findings = judge(&ledger, now, &Policy::default());
+    let findings = judge(&ledger, now, &Policy::default(), &Names::new());
     (findings.into_iter().next().expect("a finding"), now)
 }
 
@@ -170,6 +172,7 @@ fn glance_with(stacks: &[Event]) -> (Finding, Nanos) {
             single_look: true,
             ..Policy::default()
         },
+        &Names::new(),
     );
     (findings.into_iter().next().expect("a finding"), now)
 }
@@ -294,6 +297,15 @@ fn told(finding: &Finding) -> Told {
     Told::of(&finding.code, &mut sites())
 }
 
+/// The sentence that matters.
+fn first(finding: &Finding) -> String {
+    in_full(finding, None)
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
 fn in_full(finding: &Finding, next: Option<&str>) -> String {
     let (process, code) = (payments(), told(finding));
     let known = Known {
@@ -369,6 +381,78 @@ fn leaked_sockets_as_a_flame_graph() {
     });
     let lines = folded::lines(&finding, &payments(), &mut sites());
     insta::assert_snapshot!(lines.join("\n"));
+}
+
+/// The same leak, while it goes on at a server that accepts a hundred.
+fn towards(limit: Option<u64>) -> Finding {
+    let mut finding = leak().0;
+    finding.growth_per_min = Some(12.1);
+    finding.outlook = Outlook {
+        limit,
+        open: 76,
+        growth: Some(Growth {
+            per_min: 12.1,
+            over: 60 * SECOND,
+        }),
+    };
+    finding
+}
+
+#[test]
+fn a_leak_towards_a_limit_that_is_known() {
+    insta::assert_snapshot!(in_full(&towards(Some(100)), None));
+}
+
+#[test]
+fn a_leak_towards_a_limit_that_nobody_has_told() {
+    insta::assert_snapshot!(in_full(&towards(None), None));
+}
+
+#[test]
+fn a_server_that_gets_full() {
+    let mut finding = towards(Some(100));
+    finding.kind = Kind::Exhaustion;
+    let soon = in_full(&finding, None);
+    finding.outlook.open = 100;
+    let full = first(&finding);
+    (
+        finding.outlook.open,
+        finding.outlook.growth,
+        finding.growth_per_min,
+    ) = (90, None, None);
+    let most = first(&finding);
+    let over = text::retraction(&finding, &payments(), Resolution::Below);
+    insta::assert_snapshot!([soon, full, most, over].join("\n"));
+}
+
+#[test]
+fn limits_of_a_policy_that_are_broken_and_kept_again() {
+    let mut finding = towards(Some(100));
+    finding.kind = Kind::Policy;
+    let breaches = [
+        Breach::MaxOpen {
+            allowed: 5,
+            actual: 6,
+        },
+        Breach::LongestIdle {
+            allowed: 600 * SECOND,
+            actual: 700 * SECOND,
+        },
+        Breach::Headroom {
+            allowed: 30,
+            actual: 24,
+        },
+    ];
+    let mut told = String::new();
+    for breach in breaches {
+        finding.breach = Some(breach);
+        told += &first(&finding);
+        told += "\n";
+        told += &text::retraction(&finding, &payments(), Resolution::Below);
+        told += "\n";
+    }
+    told += &in_full(&finding, None);
+    insta::assert_snapshot!(told);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use anstyle::{AnsiColor, Style};
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{code::Part, duration::human, escape::escape, json::Known, redact};
+use super::{code::Part, duration::human, escape::escape, json::Known, outlook, redact};
 use crate::{
     event::{Nanos, SECOND, Server, State},
     owner::Process,
@@ -85,6 +85,8 @@ fn sentence(finding: &Finding, process: &Process, from: &str) -> String {
             format!("{who} keeps {connections} to {to} {how}: the descriptors leak")
         }
         Kind::NeverUsed => format!("{who} opened {connections} to {to} without ever sending a byte"),
+        Kind::Exhaustion => outlook::exhaustion(finding, process),
+        Kind::Policy => outlook::breach(finding, process),
     }
 }
 
@@ -100,18 +102,10 @@ fn measure(finding: &Finding) -> String {
         }
         _ => text.push_str(" open, and nothing tells when they were last used"),
     }
-    if let Some(rate) = finding.growth_per_min {
-        let _ = write!(text, ", +{}/min", rate_text(rate));
+    if let Some(pace) = outlook::pace(finding) {
+        let _ = write!(text, ", {pace}");
     }
     text
-}
-
-fn rate_text(rate: f64) -> String {
-    if rate >= 10.0 {
-        format!("{rate:.0}")
-    } else {
-        format!("{rate:.1}")
-    }
 }
 
 /// A finding in full.
@@ -133,10 +127,14 @@ pub fn finding(finding: &Finding, known: Known<'_>, next: Option<&str>) -> Strin
     for because in finding.because.iter().chain(&code.because()) {
         line(&mut out, "why", because);
     }
+    let counted = matches!(finding.kind, Kind::Exhaustion | Kind::Policy);
+    if let Some(left) = outlook::left(finding).filter(|_| !counted) {
+        line(&mut out, "left", &left);
+    }
     for (place, text) in code.lines(finding).iter().enumerate() {
         line(&mut out, if place == 0 { "code" } else { "" }, text);
     }
-    if let Some(used) = used(finding) {
+    if let Some(used) = used(finding).filter(|_| !counted) {
         line(&mut out, "use", &used);
     }
     for (label, text) in who(process) {
@@ -186,6 +184,8 @@ fn label(finding: &Finding) -> &'static str {
         Kind::Inherited => "INHERITED",
         Kind::CloseWait => "CLOSE_WAIT",
         Kind::NeverUsed => "NEVER USED",
+        Kind::Exhaustion => "EXHAUSTION",
+        Kind::Policy => "POLICY",
     }
 }
 
@@ -206,6 +206,10 @@ fn note(kind: Kind) -> &'static str {
         }
         Kind::CloseWait => "the server has let go already; only this process can close its descriptors",
         Kind::NeverUsed => "each costs the server a slot, though nobody has logged in yet",
+        Kind::Exhaustion => {
+            "a higher limit buys minutes, a restart of the server no more: close what is leaked, and find what opens it"
+        }
+        Kind::Policy => "a limit that was set for this call: 'connleak policy' with the same flags prints it",
     }
 }
 
@@ -298,6 +302,7 @@ pub fn retraction(finding: &Finding, process: &Process, resolution: Resolution) 
         _ => "that it had leaked",
     };
     match resolution {
+        Resolution::Below => format!("{} [{}]", outlook::below(finding, process), finding.id),
         Resolution::Closed => format!(
             "{who} has closed the {connections} to {to} {what} [{}]",
             finding.id

@@ -169,16 +169,3 @@ pub fn has_registers(offsets: &Offsets) -> bool {
     .iter()
     .all(|&offset| offset != ABSENT)
 }
-
-/// Whether unix-domain sockets can be read.
-#[must_use]
-pub fn has_unix(offsets: &Offsets) -> bool {
-    [
-        offsets.unix_addr,
-        offsets.unix_peer,
-        offsets.unix_address_len,
-        offsets.unix_address_name,
-    ]
-    .iter()
-    .all(|&offset| offset != ABSENT)
-}

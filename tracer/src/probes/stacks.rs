@@ -34,6 +34,8 @@ pub struct Options {
     pub bytes: u32,
     /// Follow who uses a connection, too.
     pub last_use: bool,
+    /// Java machines may be asked for thread dumps.
+    pub thread_dumps: bool,
     /// Size of their ring buffer in bytes: a power of two, at least a page.
     pub ring_bytes: u32,
 }
@@ -46,13 +48,15 @@ impl Options {
     pub const NONE: Self = Self {
         bytes: 0,
         last_use: false,
+        thread_dumps: false,
         ring_bytes: 4096,
     };
 
     /// What a live run takes by itself. 4 MiB hold a thousand stacks of the usual 4 KiB; they are read each 50 ms.
     pub const USUAL: Self = Self {
-        bytes: 32 * 1024,
+        bytes: 64 * 1024,
         last_use: true,
+        thread_dumps: true,
         ring_bytes: 4 << 20,
     };
 
@@ -207,6 +211,7 @@ pub struct Stacks {
     known: HashMap<MapData, u64, u8>,
     pythons: HashMap<MapData, u32, Layout>,
     prompt: HashMap<MapData, u32, u8>,
+    managed: HashMap<MapData, u32, u8>,
 }
 
 impl Stacks {
@@ -220,6 +225,7 @@ impl Stacks {
             known: HashMap::try_from(super::take(ebpf, "KNOWN")?)?,
             pythons: HashMap::try_from(super::take(ebpf, "PYTHON")?)?,
             prompt: HashMap::try_from(super::take(ebpf, "PROMPT")?)?,
+            managed: HashMap::try_from(super::take(ebpf, "MANAGED")?)?,
         })
     }
 
@@ -254,6 +260,12 @@ impl Stacks {
     pub fn prompt(&mut self, pid: u32, on: bool) {
         // Never full: the least recent goes, and is told at the next tick.
         let _ = self.prompt.insert(pid, u8::from(on), 0);
+    }
+
+    /// This process runs a runtime other than Python, so fingerprints say nothing of its code.
+    pub fn managed(&mut self, pid: u32) {
+        // Never full: the least recent goes, and is told apart by native code alone until it is told again.
+        let _ = self.managed.insert(pid, 1, 0);
     }
 }
 

@@ -15,6 +15,7 @@
 
 use std::{error::Error, fmt};
 
+pub mod default_limit;
 pub mod filter;
 pub mod ports;
 pub mod rules;

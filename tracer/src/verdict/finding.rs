@@ -2,7 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Policy, code::Code, view::View};
+use super::{
+    Breach, Outlook, Policy, Rules,
+    code::Code,
+    growth::{Point, growth, slope, thin},
+    view::View,
+};
 use crate::{
     event::{Cookie, Nanos, SECOND, Server},
     ledger::{Connection, GroupKey},
@@ -22,6 +27,10 @@ pub enum Kind {
     Inherited,
     /// Connected, and no request ever sent.
     NeverUsed,
+    /// The server is full, or will be.
+    Exhaustion,
+    /// A limit of the policy is broken.
+    Policy,
 }
 
 impl Kind {
@@ -34,6 +43,8 @@ impl Kind {
             Self::CloseWait => "close_wait",
             Self::Inherited => "inherited",
             Self::NeverUsed => "never_used",
+            Self::Exhaustion => "exhaustion",
+            Self::Policy => "policy",
         }
     }
 }
@@ -117,8 +128,15 @@ pub struct Finding {
     pub opened: u64,
     /// Closed in view.
     pub closed: u64,
-    /// How many of these sockets come up a minute.
+    /// How many connections to that server come up a minute and stay; of `exhaustion`, of all processes. `None`:
+    /// not known.
     pub growth_per_min: Option<f64>,
+    /// The growth is no measurement: it is the pace at which these sockets were opened or fell silent.
+    pub growth_estimated: bool,
+    /// How the server stands.
+    pub outlook: Outlook,
+    /// The limit that is broken.
+    pub breach: Option<Breach>,
     /// Sockets that were opened before attach.
     pub opened_before_attach: usize,
     /// Why.
@@ -130,8 +148,21 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn new(key: &GroupKey, view: &View<'_>, policy: &Policy, claim: Claim<'_>) -> Self {
-        let growth_per_min = growth(&claim.sockets);
+    pub(super) fn new(
+        key: &GroupKey,
+        view: &View<'_>,
+        policy: &Policy,
+        outlook: Outlook,
+        claim: Claim<'_>,
+    ) -> Self {
+        let measured = if claim.kind == Kind::Exhaustion {
+            outlook.growth
+        } else {
+            growth(&view.group.open_points(), &policy.rules)
+        };
+        let measured = measured.map(|growth| growth.per_min);
+        let estimate = || pace(&claim.sockets, view.now, &policy.rules);
+        let growth_per_min = measured.or_else(estimate);
         let mut sockets: Vec<Evidence> = claim
             .sockets
             .iter()
@@ -162,9 +193,37 @@ impl Finding {
             opened: view.group.opened_total(),
             closed: view.group.closed_total(),
             growth_per_min,
+            growth_estimated: measured.is_none() && growth_per_min.is_some(),
+            outlook,
+            breach: None,
             because: claim.because,
             but: claim.but,
         }
+    }
+
+    /// The same finding, of a broken limit.
+    pub(super) fn of_breach(mut self, breach: Breach) -> Self {
+        self.id = match breach {
+            Breach::Headroom { .. } => FindingId::of_server(self.kind, &self.server),
+            other => FindingId(fnv(&format!("{} {}", self.id, other.name()))),
+        };
+        self.breach = Some(breach);
+        self
+    }
+
+    /// How long until the server's limit is reached at the present pace; `None`: not known, or not foreseeable.
+    #[must_use]
+    pub fn exhausted_in(&self) -> Option<Nanos> {
+        let estimate = || self.growth_per_min.filter(|_| self.growth_estimated);
+        self.outlook
+            .exhausted_in()
+            .or_else(|| self.outlook.full_in(estimate()?))
+    }
+
+    /// Whether it is about a server and all that use it; the process is only the one that stands out.
+    #[must_use]
+    pub fn is_about_server(&self) -> bool {
+        self.kind == Kind::Exhaustion || matches!(self.breach, Some(Breach::Headroom { .. }))
     }
 
     /// The group that it is about.
@@ -204,31 +263,49 @@ impl Finding {
     }
 }
 
-/// FNV-1a over what the finding is about (<http://www.isthe.com/chongo/tech/comp/fnv/>): small, and the same
-/// on every machine and in every version.
+impl FindingId {
+    /// Of what is about a server, whichever process it names.
+    pub(super) fn of_server(kind: Kind, server: &Server) -> Self {
+        Self(fnv(&format!(
+            "{} {} {}",
+            kind.name(),
+            server.system,
+            server.place
+        )))
+    }
+}
+
 fn identify(kind: Kind, key: &GroupKey) -> FindingId {
-    let text = format!(
+    FindingId(fnv(&format!(
         "{} {} {} {} {}",
         kind.name(),
         key.process.pid,
         key.process.start_ticks,
         key.server.system,
         key.server.place
-    );
-    FindingId(text.bytes().fold(0x811c_9dc5, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    }))
+    )))
 }
 
-/// Sockets a minute: each counts from when it was opened, or, where that was not seen, was last used.
-fn growth(sockets: &[&Connection]) -> Option<f64> {
-    let moment = |connection: &&Connection| connection.opened_at.or(connection.last_activity());
-    let (first, last) = (
-        sockets.iter().filter_map(moment).min()?,
-        sockets.iter().filter_map(moment).max()?,
-    );
-    // A rate from two points a moment apart would be a wild guess.
-    let span = last - first;
-    (sockets.len() >= 3 && span >= SECOND / 4)
-        .then(|| (sockets.len() - 1) as f64 * 60.0 / (span as f64 / SECOND as f64))
+/// FNV-1a over what the finding is about (<http://www.isthe.com/chongo/tech/comp/fnv/>): small, and the same
+/// on every machine and in every version.
+fn fnv(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
+/// Without history: the pace at which these sockets came up. Each counts from when it was opened, or, where that
+/// was not seen, was last used. `None` when they are few, or when more would have come since at that pace.
+fn pace(sockets: &[&Connection], now: Nanos, rules: &Rules) -> Option<f64> {
+    let moment = |connection: &&Connection| connection.opened_at.or(connection.last_known_activity());
+    let mut moments: Vec<Nanos> = sockets.iter().filter_map(moment).collect();
+    moments.sort_unstable();
+    let points: Vec<Point> = moments.into_iter().zip(1..).collect();
+    let (&(first, _), &(last, _)) = (points.first()?, points.last()?);
+    let per_min = slope(&thin(&points))?;
+    let since = now.saturating_sub(last) as f64 / (60.0 * SECOND as f64);
+    // Requests come as they like: three times the mean distance without one is no rare thing, six times is.
+    let goes_on = per_min * since < 2.0 * rules.links as f64;
+    // A rate from moments that are one burst would be a wild guess.
+    (last - first >= rules.spread && goes_on).then_some(per_min)
 }

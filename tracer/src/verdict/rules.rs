@@ -131,7 +131,18 @@ rules! {
     /// fewer are what an idle application keeps (redis-py and ioredis keep one, pgx four).
     undated: Count usize = 5, HABIT;
 
-    /// A finding that grows is told again after this time: a log is read by people.
+    /// growth per minute: the time that is looked at first, then twice as long, and so on. Within a minute a leak shows that matters
+    /// in an incident.
+    pace: Span Nanos = 60 * SECOND, SPAN;
+    /// exhaustion: a forecast further ahead than a shift is nobody's incident yet.
+    horizon: Span Nanos = 6 * 3600 * SECOND, SPAN;
+    /// exhaustion: share of the server's limit, in percent, from which one process holds nearly all.
+    most: Percent u64 = 80, PERCENT;
+    /// exhaustion: share of the server's limit, in percent, from which one process is in the others' way.
+    half: Percent u64 = 50, PERCENT;
+
+    /// A finding that grows is told again after this time, and a limit that is kept again counts as kept after it:
+    /// a log is read by people.
     repeat: Span Nanos = 10 * SECOND, SPAN;
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
-use super::{Finding, Kind, Policy, judge};
+use super::{Finding, Kind, Names, Policy, judge};
 use crate::{
     event::{
         Change, Connect, Cookie, Event, Hello, Holder, Loss, Nanos, Observation, Place, SECOND, Server,
@@ -259,7 +259,7 @@ impl World {
     /// What the rules say now.
     pub(super) fn findings(&mut self) -> Vec<Finding> {
         self.look();
-        judge(&self.ledger, self.now, &self.policy)
+        judge(&self.ledger, self.now, &self.policy, &Names::new())
     }
 
     /// The only finding, which is of this kind.

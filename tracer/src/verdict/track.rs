@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Finding, FindingId, Rules};
+use super::{Finding, FindingId, Kind, Rules};
 use crate::{
     event::{Nanos, State},
     ledger::Ledger,
@@ -47,6 +47,8 @@ pub enum Resolution {
     Closed,
     /// The sockets carry data again.
     UsedAgain,
+    /// A limit is kept again, and for some time.
+    Below,
 }
 
 impl Resolution {
@@ -56,6 +58,7 @@ impl Resolution {
         match self {
             Self::Closed => "closed",
             Self::UsedAgain => "used_again",
+            Self::Below => "below",
         }
     }
 }
@@ -63,6 +66,8 @@ impl Resolution {
 struct Told {
     finding: Finding,
     at: Nanos,
+    /// When it was last claimed.
+    claimed_at: Nanos,
     sockets: usize,
 }
 
@@ -95,7 +100,8 @@ impl Tracker {
                 update(told, finding, now, self.repeat, &mut news);
                 return true;
             }
-            let Some(resolution) = retracted(&told.finding, ledger) else {
+            let kept = now.saturating_sub(told.claimed_at) >= self.repeat;
+            let Some(resolution) = retracted(&told.finding, ledger, kept) else {
                 return true;
             };
             let mut finding = told.finding.clone();
@@ -113,6 +119,7 @@ impl Tracker {
                 Told {
                     finding,
                     at: now,
+                    claimed_at: now,
                     sockets,
                 },
             );
@@ -138,10 +145,15 @@ fn update(told: &mut Told, mut finding: Finding, now: Nanos, repeat: Nanos, news
         told.sockets = finding.sockets.len();
     }
     told.finding = finding;
+    told.claimed_at = now;
 }
 
-/// Why a finding that is no longer claimed is to be taken back; `None` while most of its sockets are as they were.
-fn retracted(finding: &Finding, ledger: &Ledger) -> Option<Resolution> {
+/// Why a finding that is no longer claimed is to be taken back; `None` while most of its sockets are as they were,
+/// or, of what is counted, until the limit has been `kept` for a while: a number near its limit goes to and fro.
+fn retracted(finding: &Finding, ledger: &Ledger, kept: bool) -> Option<Resolution> {
+    if matches!(finding.kind, Kind::Exhaustion | Kind::Policy) {
+        return kept.then_some(Resolution::Below);
+    }
     let (mut same, mut used, mut closed) = (0, 0, 0);
     for evidence in &finding.sockets {
         let Some(now) = ledger.connection(evidence.connection.cookie) else {

@@ -68,6 +68,12 @@ impl<'a> View<'a> {
             .map_or(0, |at| self.group.opens_after(at.saturating_add(self.grace)))
     }
 
+    /// Those that cost the server a slot.
+    pub fn taken(&self) -> Vec<&'a Connection> {
+        let established = |connection: &&Connection| connection.state == State::Established;
+        self.connections.iter().copied().filter(established).collect()
+    }
+
     /// Open on both sides, answered, and silent for at least this long.
     pub fn silent_for(&self, at_least: Nanos) -> impl Iterator<Item = &'a Connection> {
         self.connections.iter().copied().filter(move |connection| {

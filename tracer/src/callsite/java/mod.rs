@@ -40,6 +40,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 const FIRST_PATIENCE: Duration = Duration::from_millis(100);
 
 /// One virtual machine.
+#[derive(Debug)]
 pub struct Machine {
     /// How its stacks are walked.
     pub layout: Option<layout::Layout>,

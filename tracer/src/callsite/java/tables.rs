@@ -6,9 +6,12 @@
 
 #![forbid(unsafe_code)]
 
-use std::{cell::RefCell, collections::HashMap};
+use std::collections::HashMap;
 
-use crate::callsite::{mapped::Symbols, process_memory::Memory};
+use crate::callsite::{
+    mapped::Symbols,
+    process_memory::{Memory, Pages},
+};
 
 /// JDK 17 has 1,100 fields and 800 types.
 const MAX_ENTRIES: u64 = 8192;
@@ -120,43 +123,4 @@ fn joined(owner: &[u8], name: &[u8]) -> String {
         String::from_utf8_lossy(owner),
         String::from_utf8_lossy(name)
     )
-}
-
-/// Memory that is read a page at a time, and each page once: the tables are thousands of small things side by side.
-struct Pages<'a, M> {
-    memory: &'a M,
-    pages: RefCell<HashMap<u64, Option<Box<[u8; PAGE]>>>>,
-}
-
-const PAGE: usize = 4096;
-
-impl<'a, M: Memory> Pages<'a, M> {
-    fn new(memory: &'a M) -> Self {
-        Self {
-            memory,
-            pages: RefCell::default(),
-        }
-    }
-}
-
-impl<M: Memory> Memory for Pages<'_, M> {
-    fn read(&self, address: u64, into: &mut [u8]) -> Option<()> {
-        let mut at = address;
-        let mut done = 0;
-        let mut pages = self.pages.borrow_mut();
-        while done < into.len() {
-            let offset = usize::try_from(at % PAGE as u64).ok()?;
-            let length = (PAGE - offset).min(into.len() - done);
-            let page = at - at % PAGE as u64;
-            let bytes = pages
-                .entry(page)
-                .or_insert_with(|| self.memory.bytes::<PAGE>(page).map(Box::new))
-                .as_ref()?;
-            into.get_mut(done..done + length)?
-                .copy_from_slice(bytes.get(offset..offset + length)?);
-            done += length;
-            at = at.checked_add(length as u64)?;
-        }
-        Some(())
-    }
 }

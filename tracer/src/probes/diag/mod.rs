@@ -7,10 +7,11 @@
 mod dump;
 mod holders;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::Result;
 use connleak_ebpf::{Row, UnixRow};
+use holders::Holder;
 
 /// Ticks a second in rows made here: `sock_diag` counts in milliseconds.
 pub(super) const TICK_RATE: u64 = 1000;
@@ -38,26 +39,42 @@ pub(super) fn rows(wanted: impl Fn(u16) -> bool) -> Result<Rows> {
         .chain(sockets.unix.iter().map(|row| row.inode))
         .collect();
     let holders = holders::walk(&inodes)?;
-    let mut held = Rows::default();
-    for row in &sockets.tcp {
-        for holder in holders.get(&row.inode).into_iter().flatten() {
-            held.tcp.push(Row {
+    Ok(Rows {
+        tcp: held(
+            &sockets.tcp,
+            &holders,
+            |row| row.inode,
+            |holder, row| Row {
                 pid: holder.pid,
                 process_start: holder.start,
                 fd: holder.fd,
-                ..*row
-            });
-        }
-    }
-    for row in &sockets.unix {
-        for holder in holders.get(&row.inode).into_iter().flatten() {
-            held.unix.push(UnixRow {
+                ..row
+            },
+        ),
+        unix: held(
+            &sockets.unix,
+            &holders,
+            |row| row.inode,
+            |holder, row| UnixRow {
                 pid: holder.pid,
                 process_start: holder.start,
                 fd: holder.fd,
-                ..*row
-            });
-        }
-    }
-    Ok(held)
+                ..row
+            },
+        ),
+    })
+}
+
+/// A row for each descriptor that refers to each socket.
+fn held<R: Copy>(
+    sockets: &[R],
+    holders: &HashMap<u64, Vec<Holder>>,
+    inode: impl Fn(&R) -> u64,
+    by: impl Fn(&Holder, R) -> R,
+) -> Vec<R> {
+    let rows = sockets.iter().flat_map(|&row| {
+        let holders = holders.get(&inode(&row)).into_iter().flatten();
+        holders.map(move |holder| (holder, row))
+    });
+    rows.map(|(holder, row)| by(holder, row)).collect()
 }

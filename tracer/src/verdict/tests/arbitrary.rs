@@ -4,7 +4,10 @@ use std::{net::SocketAddr, sync::Arc};
 
 use proptest::{collection::vec, prelude::*};
 
-use super::{super::judge, *};
+use super::{
+    super::{Limits, Names, judge},
+    *,
+};
 use crate::{
     event::{
         Change, Connect, Event, Holder, Loss, Observation, Place, Server, Snapshot, State, Threads, Traffic,
@@ -145,6 +148,16 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![6 => connect, 10 => change, 2 => snapshot, 1 => lost, 1 => threads]
 }
 
+/// The same number for everything.
+fn limits(limit: Option<u64>) -> Limits {
+    Limits {
+        max_open: limit,
+        longest_idle: limit,
+        server_limit: limit,
+        headroom: limit,
+    }
+}
+
 proptest! {
     #[test]
     fn judging_never_panics_and_names_only_open_sockets_of_that_process(
@@ -152,12 +165,13 @@ proptest! {
         now in moment(),
         idle in moment(),
         single_look in any::<bool>(),
+        limit in prop::option::of(1..5u64),
     ) {
         let (mut ledger, mut tracker) = (Ledger::default(), Tracker::new(&Rules::default()));
-        let policy = Policy { idle, single_look, ..Policy::default() };
+        let policy = Policy { idle, single_look, limits: limits(limit), ..Policy::default() };
         for event in &events {
             ledger.apply(event, |_| {});
-            let findings = judge(&ledger, now, &policy);
+            let findings = judge(&ledger, now, &policy, &Names::new());
             for finding in &findings {
                 prop_assert!(!finding.sockets.is_empty());
                 for cookie in finding.cookies() {

@@ -6,7 +6,9 @@ mod glance;
 mod healthy;
 mod inherited;
 mod leak;
+mod limits;
 mod owned;
+mod stable;
 mod track;
 mod unreturned;
 
