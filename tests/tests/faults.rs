@@ -239,6 +239,31 @@ fn root_a_stopped_agent_blocks_no_client_and_heals_when_it_goes_on() -> Result<(
     Ok(())
 }
 
+/// Connections of a storm that is more than a page of stacks.
+const COUNT: u32 = 2_000;
+
+#[test]
+fn root_stacks_that_do_not_fit_are_counted_and_the_books_stay_exact() -> Result<()> {
+    require_root!();
+    let servers = Servers::start()?;
+    let mut flags = servers.flags();
+    flags.extend(["--stacks-kib", "4"].map(ToOwned::to_owned));
+    let watch = Watch::attached(&flags)?;
+    done(churn(servers.short, COUNT)?)?;
+    let end = watch.interrupt()?;
+    let summary = lines::summary(&end.lines)?;
+    let completeness = &summary["completeness"];
+    ensure!(
+        completeness["stacks_lost"].as_u64().is_some_and(|lost| lost > 0),
+        "a ring of one page holds no storm of stacks: {summary:#}"
+    );
+    ensure!(
+        completeness["events_lost"] == 0 && summary["opened"] == COUNT,
+        "no event was lost for it: {summary:#}"
+    );
+    Ok(())
+}
+
 #[test]
 fn root_a_full_ring_loses_events_says_so_and_the_open_ones_are_right_again() -> Result<()> {
     require_root!();

@@ -115,6 +115,14 @@ impl Agent {
         events.into_iter().try_for_each(|event| self.feed(event, tell))
     }
 
+    /// Stacks that were not taken, or were lost on the way: so many call sites are unknown.
+    #[must_use]
+    pub fn stacks_lost(&self) -> u64 {
+        // Counters that can't be read have said so in `drain`.
+        let lost = self.probes.stacks_lost().unwrap_or_default();
+        lost + self.worker.as_ref().map_or(0, Worker::dropped)
+    }
+
     /// Takes a snapshot and merges it, after all events that are older.
     ///
     /// # Errors

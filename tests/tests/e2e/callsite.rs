@@ -1,7 +1,16 @@
 //! Which code: the finding names the function that leaks, live, in its replay, and as a flame graph's input.
 
+use std::process::Command;
+
 use anyhow::{Context as _, Result, ensure};
-use connleak_tests::{agent, app::App, lines, require_root, server::postgres, watch::Watch};
+use connleak_tests::{
+    agent,
+    app::{App, script_path},
+    lines, require_root,
+    server::postgres,
+    sink,
+    watch::Watch,
+};
 use serde_json::Value;
 
 /// Functions of the application's own on a finding's stack, innermost first.
@@ -72,6 +81,66 @@ fn root_a_finding_names_the_function_that_opened_live_in_its_replay_and_in_a_fla
     ensure!(
         count.parse::<usize>().is_ok() && !names.contains(' '),
         "what flamegraph.pl takes: {stack}"
+    );
+    Ok(())
+}
+
+/// The application's functions, from the innermost to `main`.
+fn to_main(line: &Value, stack: &str) -> Vec<String> {
+    let mut names: Vec<String> = own(line, stack).into_iter().map(ToOwned::to_owned).collect();
+    if let Some(main) = names.iter().position(|name| name == "main") {
+        names.truncate(main + 1);
+    }
+    names
+}
+
+#[test]
+fn root_a_stack_without_frame_pointers_is_followed_to_main_and_the_last_use_is_the_last() -> Result<()> {
+    require_root!();
+    let place = tempfile::tempdir()?;
+    let program = place.path().join("leak_native");
+    let built = Command::new("gcc")
+        .args(["-O2", "-fomit-frame-pointer", "-o"])
+        .arg(&program)
+        .arg(script_path("leak_native.c"))
+        .status()
+        .context("gcc: cargo xtask setup installs it")?;
+    ensure!(built.success(), "gcc: {built}");
+    let port = sink::start()?.to_string();
+    let mut app = App::start_command(Command::new(&program).arg(&port))?;
+    let pid = app.pid();
+    let rule = format!("{port}=postgresql");
+    let mut watch = Watch::attached(["--port", &rule, "--pid", &pid.to_string(), "--idle", "1s"])?;
+    app.ask("leak 40", "LEAKED")?;
+    let told = watch.wait_for("the leak, with names", |line| {
+        line["process"]["pid"] == pid
+            && line["site"]["frames"].is_array()
+            && line["last_use"]["frames"].is_array()
+    })?;
+    ensure!(
+        to_main(&told, "site")
+            == [
+                "open_socket",
+                "driver_connect",
+                "order_find",
+                "handle_request",
+                "worker_run",
+                "main"
+            ],
+        "every function that opened: {told:#}"
+    );
+    ensure!(
+        to_main(&told, "last_use") == ["say", "forget_rows", "main"],
+        "who used it last, not who used it first: {told:#}"
+    );
+    for stack in ["site", "last_use"] {
+        ensure!(told[stack]["quality"] == "exact", "nothing is missing: {told:#}");
+    }
+    let end = watch.interrupt()?;
+    let completeness = &lines::summary(&end.lines)?["completeness"];
+    ensure!(
+        completeness["stacks_lost"] == 0 && completeness["events_lost"] == 0,
+        "{completeness:#}"
     );
     Ok(())
 }

@@ -8,6 +8,7 @@
 
 mod backends;
 mod bad_input;
+mod call_sites;
 mod callsite;
 mod churn;
 mod demo;
@@ -18,6 +19,7 @@ mod limits;
 mod log_file;
 mod namespaces;
 mod pool;
+mod python_code;
 mod scan_mariadb;
 mod scan_postgres;
 mod scan_redis;

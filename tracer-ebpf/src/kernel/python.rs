@@ -13,7 +13,7 @@ use aya_ebpf::{
         generated::bpf_probe_read_user as read_user,
     },
     macros::map,
-    maps::{HashMap, LruHashMap, PerCpuArray},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray},
 };
 use connleak_ebpf::{ABSENT, PYTHON_FRAME_BYTES, PYTHON_FRAMES, PythonFrame, PythonLayout};
 
@@ -22,6 +22,10 @@ use super::read::{load, offset};
 /// CPython processes by thread-group id; the agent fills it.
 #[map]
 static PYTHON: HashMap<u32, PythonLayout> = HashMap::with_max_entries(4096, 1 /* BPF_F_NO_PREALLOC */);
+
+/// Not 0 once [`PYTHON`] has had an entry: one look-up, and a cheap one, where no process runs Python.
+#[map]
+static PYTHON_ANY: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Where a thread's `PyThreadState` was found, by `bpf_get_current_pid_tgid`: sends would walk the list each time.
 #[map]
@@ -129,6 +133,9 @@ const FINGERPRINT_FRAMES: usize = 8;
 /// not know it yet. Where it has executed another program since, they lead nowhere, or to what the agent refuses.
 #[inline(always)]
 fn layout() -> Option<&'static PythonLayout> {
+    if PYTHON_ANY.get(0).is_none_or(|any| *any == 0) {
+        return None;
+    }
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     // SAFETY: the agent writes an entry once, whole, before it is looked up; it is never changed in place.
     if let Some(layout) = unsafe { PYTHON.get(tgid) } {

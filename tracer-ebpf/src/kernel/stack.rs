@@ -123,7 +123,7 @@ const USED_MAX: u32 = 2048;
 const NO_USER: u32 = 0x0020_0000 | 0x0000_0010 | 0x0000_4000;
 
 /// Bytes above the stack pointer that tell one use from another.
-const NEAR: u32 = 1024;
+const NEAR: u32 = 512;
 /// The same where the rest of them is not there: the stack has just begun.
 const NEAREST: u32 = 128;
 
@@ -484,6 +484,8 @@ impl Scratch {
         let (start, end) = caller.code;
         let length = end.wrapping_sub(start);
         let place = self.body.as_ptr().cast::<u64>();
+        // A sum of products, each word by another odd number: no product waits for the one before.
+        let (mut sum, mut factor) = (0u64, MIX);
         let mut index = 0u32;
         while index < NEAR / 8 {
             if index >= words {
@@ -495,9 +497,12 @@ impl Scratch {
             // All ones where `word` lies in the code, 0 elsewhere; without a branch, of which the verifier would
             // follow both ways each time.
             let mask = ((distance.wrapping_sub(length) & !distance).cast_signed() >> 63).cast_unsigned();
-            hash = hash.wrapping_mul(MIX) ^ (word & mask);
+            sum = sum.wrapping_add((word & mask).wrapping_mul(factor));
+            factor = factor.wrapping_add(MIX << 1);
             index += 1;
         }
+        // The upper half of a product depends on all of the word.
+        hash = hash.wrapping_mul(MIX) ^ sum ^ (sum >> 32);
         // Two callers of a library in Python have the same native stack.
         hash ^= connleak_python_fingerprint();
         // 0 stands for none.

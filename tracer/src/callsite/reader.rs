@@ -202,6 +202,7 @@ fn with_python(stack: &mut Unnamed, python: PythonStack) {
             python::Place::Python(index) => Place::Named(index),
         })
         .collect();
+    stack.interpreter = kinds.iter().map(|kind| *kind != python::Native::Other).collect();
     stack.quality = stack.quality.max(python.quality);
     stack.named = python.frames;
     if let Some(note) = python.note {

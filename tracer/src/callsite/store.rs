@@ -34,6 +34,9 @@ pub struct Unnamed {
     pub named: Vec<Frame>,
     /// Both, innermost first.
     pub order: Vec<Place>,
+    /// For each frame of the machine's stack: it is an interpreter's own, and does not tell one site from another. An
+    /// interpreter learns as it runs, and calls the same function by another way once it is warm. Empty: none is.
+    pub interpreter: Vec<bool>,
     /// How far it may be believed.
     pub quality: Quality,
     /// What the reader has to know.
@@ -47,6 +50,7 @@ impl Unnamed {
         Self {
             named: Vec::new(),
             order: (0..native.frames.len()).map(Place::Native).collect(),
+            interpreter: Vec::new(),
             quality: native.quality(),
             note: native.note(),
             native,
@@ -57,6 +61,7 @@ impl Unnamed {
     #[must_use]
     pub fn id(&self) -> SiteId {
         let id = self.order.iter().fold(HASH_START, |id, place| match *place {
+            Place::Native(index) if self.interpreter.get(index) == Some(&true) => id,
             Place::Native(index) => self.native.frames.get(index).map_or(id, |frame| {
                 let module = frame.module.as_ref().map_or(0, |module| module.identity());
                 hash(hash(id, &module.to_le_bytes()), &frame.offset.to_le_bytes())
@@ -130,7 +135,10 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::callsite::{Runtime, native::End};
+    use crate::callsite::{
+        Runtime,
+        native::{End, Found, NativeFrame},
+    };
 
     fn stack(functions: &[(&str, u32)], quality: Quality) -> Unnamed {
         let named: Vec<Frame> = functions
@@ -152,6 +160,7 @@ mod tests {
                 end: End::Root,
             }),
             order: (0..named.len()).map(Place::Named).collect(),
+            interpreter: Vec::new(),
             named,
             quality,
             note: None,
@@ -171,6 +180,32 @@ mod tests {
         ] {
             assert_ne!(site, id(other), "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_site_is_the_same_before_and_after_its_interpreter_has_warmed_up() {
+        let stack = |offsets: &[u64], interpreter: &[bool]| {
+            let mut stack = stack(&[("find", 3)], Quality::Exact);
+            let frames = offsets.iter().map(|&offset| NativeFrame {
+                address: offset,
+                module: None,
+                offset,
+                sp: 0,
+                fp: None,
+                found: Found::Tables,
+            });
+            stack.native = Arc::new(NativeStack {
+                frames: frames.collect(),
+                end: End::Root,
+            });
+            stack.order.extend((0..offsets.len()).map(Place::Native));
+            stack.interpreter = interpreter.to_vec();
+            stack.id()
+        };
+        let cold = stack(&[1, 2, 3, 9], &[false, true, true, false]);
+        let warm = stack(&[1, 4, 9], &[false, true, false]);
+        assert_eq!(cold, warm);
+        assert_ne!(warm, stack(&[1, 4, 9], &[false, false, false]));
     }
 
     #[test]

@@ -227,6 +227,9 @@ pub struct CallSites {
     /// Most bytes of a thread's stack that are read, in KiB; deeper ones are cut and say so
     #[arg(long, value_name = "KIB", default_value_t = stacks::Options::USUAL.bytes / 1024, value_parser = clap::value_parser!(u32).range(1..=i64::from(stacks::Options::MOST_KIB)))]
     stack_kib: u32,
+    /// Size of the kernel's buffer for stacks in KiB (a power of two); what does not fit leaves a call site unknown
+    #[arg(long, value_name = "KIB", default_value_t = stacks::Options::USUAL.ring_bytes / 1024, value_parser = ring_kib)]
+    stacks_kib: u32,
 }
 
 impl CallSites {
@@ -239,9 +242,23 @@ impl CallSites {
         stacks::Options {
             bytes: self.stack_kib * 1024,
             last_use: !self.openings_only,
+            ring_bytes: self.stacks_kib * 1024,
             thread_dumps: !self.no_thread_dumps,
-            ..stacks::Options::USUAL
         }
+    }
+}
+
+/// Size of a ring buffer.
+///
+/// # Errors
+/// When the kernel has none of that size.
+pub fn ring_kib(text: &str) -> Result<u32, String> {
+    let kib: u32 = text.parse().map_err(|_| format!("'{text}' is no number"))?;
+    // A ring buffer is at least a page; above 1 GiB its position counters would not fit the ABI's 32 bits.
+    if kib.is_power_of_two() && (4..=1 << 20).contains(&kib) {
+        Ok(kib)
+    } else {
+        Err(format!("{kib} is not a power of two from 4 to {}", 1 << 20))
     }
 }
 

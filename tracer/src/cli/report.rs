@@ -351,6 +351,7 @@ impl Report {
             costs: cost.programs.clone(),
             agent_cpu_s: cost.cpu_s,
             rss_bytes: cost.rss_bytes,
+            stacks_lost: cost.stacks_lost,
         };
         let message = format!(
             "{} open and {} standing; {} opened, {} closed and {} failed since connleak attached; {}",
@@ -383,6 +384,8 @@ pub struct Cost {
     pub cpu_s: f64,
     /// Resident bytes.
     pub rss_bytes: u64,
+    /// Stacks of threads that were not taken, or were lost on the way.
+    pub stacks_lost: u64,
 }
 
 impl Cost {
@@ -393,6 +396,7 @@ impl Cost {
             programs: agent.probes.costs(),
             cpu_s: cpu_seconds(),
             rss_bytes: resident_bytes(),
+            stacks_lost: agent.stacks_lost(),
         }
     }
 }

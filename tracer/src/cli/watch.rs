@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     FOUND, OK,
-    args::{CallSites, ExitArgs, Format, Live},
+    args::{self, CallSites, ExitArgs, Format, Live},
     report::{self, Cost, Report},
 };
 use crate::{
@@ -54,18 +54,8 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     journal: Option<PathBuf>,
     /// Size of the kernel's event buffer in KiB (a power of two); a larger one rides out longer stalls
-    #[arg(long, value_name = "KIB", default_value_t = Options::default().ring_bytes / 1024, value_parser = ring_kib, help_heading = "Kernel")]
+    #[arg(long, value_name = "KIB", default_value_t = Options::default().ring_bytes / 1024, value_parser = args::ring_kib, help_heading = "Kernel")]
     ring_kib: u32,
-}
-
-fn ring_kib(text: &str) -> Result<u32, String> {
-    let kib: u32 = text.parse().map_err(|_| format!("'{text}' is no number"))?;
-    // A ring buffer is at least a page; above 1 GiB its position counters would not fit the ABI's 32 bits.
-    if kib.is_power_of_two() && (4..=1 << 20).contains(&kib) {
-        Ok(kib)
-    } else {
-        Err(format!("{kib} is not a power of two from 4 to {}", 1 << 20))
-    }
 }
 
 pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {

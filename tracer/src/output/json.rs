@@ -275,6 +275,7 @@ struct Completeness {
     events_lost: u64,
     sockets_untracked: u64,
     opened_before_attach: u64,
+    stacks_lost: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -315,6 +316,8 @@ pub struct Summary<'a> {
     pub agent_cpu_s: f64,
     /// Resident bytes of the agent.
     pub rss_bytes: u64,
+    /// Stacks that were not taken, or were lost on the way.
+    pub stacks_lost: u64,
 }
 
 impl Line {
@@ -454,6 +457,7 @@ impl Line {
                 events_lost: totals.events_lost(),
                 sockets_untracked: totals.untracked,
                 opened_before_attach: totals.opened_before_attach,
+                stacks_lost: summary.stacks_lost,
             },
             overhead: Overhead {
                 programs,

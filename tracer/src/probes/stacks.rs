@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
-    maps::{HashMap, MapData, RingBuf},
+    maps::{Array, HashMap, MapData, RingBuf},
 };
 use connleak_ebpf::{
     Offsets, PYTHON_FRAMES, PythonFrame as FrameRecord, PythonLayout, Record as _, STACK_BYTES_MAX,
@@ -210,6 +210,7 @@ pub struct Stacks {
     ring: RingBuf<MapData>,
     known: HashMap<MapData, u64, u8>,
     pythons: HashMap<MapData, u32, Layout>,
+    any_python: Array<MapData, u32>,
     prompt: HashMap<MapData, u32, u8>,
     managed: HashMap<MapData, u32, u8>,
 }
@@ -224,6 +225,7 @@ impl Stacks {
             ring: RingBuf::try_from(super::take(ebpf, "STACKS")?)?,
             known: HashMap::try_from(super::take(ebpf, "KNOWN")?)?,
             pythons: HashMap::try_from(super::take(ebpf, "PYTHON")?)?,
+            any_python: Array::try_from(super::take(ebpf, "PYTHON_ANY")?)?,
             prompt: HashMap::try_from(super::take(ebpf, "PROMPT")?)?,
             managed: HashMap::try_from(super::take(ebpf, "MANAGED")?)?,
         })
@@ -251,7 +253,10 @@ impl Stacks {
     pub fn python(&mut self, pid: u32, layout: Option<PythonLayout>) {
         // Without room, frames are read from outside, which the reader of a stack does by itself.
         let _ = match layout {
-            Some(layout) => self.pythons.insert(pid, Layout(layout), 0),
+            Some(layout) => self
+                .pythons
+                .insert(pid, Layout(layout), 0)
+                .and_then(|()| self.any_python.set(0, 1, 0)),
             None => self.pythons.remove(&pid),
         };
     }

@@ -131,8 +131,8 @@ rules! {
     /// fewer are what an idle application keeps (redis-py and ioredis keep one, pgx four).
     undated: Count usize = 5, HABIT;
 
-    /// growth per minute: the time that is looked at first, then twice as long, and so on. Within a minute a leak shows that matters
-    /// in an incident.
+    /// growth per minute: the time that is looked at first, then twice as long, and so on. Within a minute a leak
+    /// shows that matters in an incident.
     pace: Span Nanos = 60 * SECOND, SPAN;
     /// exhaustion: a forecast further ahead than a shift is nobody's incident yet.
     horizon: Span Nanos = 6 * 3600 * SECOND, SPAN;

@@ -37,7 +37,7 @@ const fn package(name: &'static str, program: &'static str) -> Package {
 }
 
 /// What the tests need.
-pub const FOR_TESTS: [Package; 9] = [
+pub const FOR_TESTS: [Package; 10] = [
     package("postgresql", "postgres"),
     package("mariadb-server", "mariadbd"),
     package("redis-server", "redis-server"),
@@ -46,6 +46,7 @@ pub const FOR_TESTS: [Package; 9] = [
     package("procps", "ps"),
     package("python3-venv", "python3"),
     package("gcc", "gcc"),
+    package("g++", "g++"),
     Package {
         name: "libc6-dev",
         program: None,

@@ -154,7 +154,14 @@ impl Pythons {
         let read;
         let mut found = capture.python;
         if found.is_empty() {
-            (read, cut) = python.read_now(&self.root, capture)?;
+            let Some(now) = python.read_now(&self.root, capture) else {
+                // Another program by now, perhaps another Python.
+                if python.ended() {
+                    self.processes.remove(&capture.process);
+                }
+                return None;
+            };
+            (read, cut) = now;
             found = &read;
             quality = Quality::Approximate;
             notes.push("Python frames were read after the event");

@@ -175,5 +175,9 @@ fn a_process_that_has_ended_has_no_frames_any_more_and_no_others() {
             python_cut: false,
         };
         assert_eq!(pythons.frames(&capture), None);
+        assert!(
+            pythons.prepare(process, 0).is_none() && pythons.refused(process).is_none(),
+            "it is looked for anew, and not there"
+        );
     }
 }
