@@ -22,7 +22,7 @@ pub struct Layout {
     pub call_stub_return: u64,
     /// From a `JavaCallWrapper`: stack pointer, instruction and frame pointer of the piece before.
     pub anchor: [u64; 3],
-    /// The number that [`super::compressed::Numbers`] begin with, which changed with JDK 20.
+    /// The number that `compressed::Numbers` begin with, which changed with JDK 20.
     pub excluded: u8,
 }
 

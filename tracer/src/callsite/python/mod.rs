@@ -2,7 +2,7 @@
 //!
 //! The kernel program walks them at the event itself (`kernel/python.rs`), by a layout that is found here
 //! ([`detect`], [`offsets`]); it hands up addresses, which [`names`] reads. Where it did not know the process yet, they
-//! are read from outside, a moment later ([`walk`]), and are marked as such. [`merge`] puts them among the native
+//! are read from outside, a moment later ([`walk`]), and are marked as such. [`merge`](mod@merge) puts them among the native
 //! frames.
 
 #![forbid(unsafe_code)]
