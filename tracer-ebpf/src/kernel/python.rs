@@ -13,7 +13,7 @@ use aya_ebpf::{
         generated::bpf_probe_read_user as read_user,
     },
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray},
+    maps::{HashMap, LruHashMap, PerCpuArray},
 };
 use connleak_ebpf::{ABSENT, PYTHON_FRAME_BYTES, PYTHON_FRAMES, PythonFrame, PythonLayout};
 
@@ -22,10 +22,6 @@ use super::read::{load, offset};
 /// CPython processes by thread-group id; the agent fills it.
 #[map]
 static PYTHON: HashMap<u32, PythonLayout> = HashMap::with_max_entries(4096, 1 /* BPF_F_NO_PREALLOC */);
-
-/// Not 0 once [`PYTHON`] has had an entry: one look-up, and a cheap one, where no process runs Python.
-#[map]
-static PYTHON_ANY: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Where a thread's `PyThreadState` was found, by `bpf_get_current_pid_tgid`: sends would walk the list each time.
 #[map]
@@ -129,13 +125,16 @@ pub(crate) fn fingerprint() -> u64 {
 /// Frames that [`fingerprint`] looks at: beyond the driver's own, so that its callers differ.
 const FINGERPRINT_FRAMES: usize = 8;
 
+/// Whether the current process runs a CPython that can be walked.
+#[inline(always)]
+pub(crate) fn is_known() -> bool {
+    layout().is_some()
+}
+
 /// The process's layout, or that of the process it was forked from: a fork has the same addresses, and the agent may
 /// not know it yet. Where it has executed another program since, they lead nowhere, or to what the agent refuses.
 #[inline(always)]
 fn layout() -> Option<&'static PythonLayout> {
-    if PYTHON_ANY.get(0).is_none_or(|any| *any == 0) {
-        return None;
-    }
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
     // SAFETY: the agent writes an entry once, whole, before it is looked up; it is never changed in place.
     if let Some(layout) = unsafe { PYTHON.get(tgid) } {

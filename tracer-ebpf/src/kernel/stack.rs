@@ -58,6 +58,10 @@ static USES: LruHashMap<u64, Use> = LruHashMap::with_max_entries(65_536, 0);
 #[map]
 static KNOWN: LruHashMap<u64, u8> = LruHashMap::with_max_entries(16_384, 0);
 
+/// How often the agent has told of a process in [`MANAGED`] or `PYTHON`.
+#[map]
+static RUNTIMES: Array<u32> = Array::with_max_entries(1, 0);
+
 /// Processes that run code whose frames can't be told here, as the agent says: the agent reads them. Two functions may
 /// have one fingerprint then, so it says nothing, and each use is sent.
 #[map]
@@ -106,6 +110,10 @@ struct Use {
     tokens: u32,
     /// 1 when a use was not sent, and that was not told either.
     lost: u32,
+    /// The process that is known to run machine code alone …
+    plain: u32,
+    /// … and [`RUNTIMES`] as of then, plus one; 0 when none is known.
+    plain_as_of: u32,
 }
 
 /// Changed uses of a socket that are copied in a burst: a request that runs twenty queries is covered, three times over.
@@ -174,7 +182,6 @@ pub(crate) fn opened(cookie: u64, at: u64, process_start: u64) {
 pub(crate) fn used(cookie: u64) {
     let Some(scratch) = scratch() else { return };
     let caller = Caller::current();
-    let fingerprint = scratch.fingerprint(&caller);
     let last = match USES.get_ptr_mut(cookie) {
         Some(last) => last,
         None => {
@@ -189,6 +196,7 @@ pub(crate) fn used(cookie: u64) {
     // SAFETY: the entry is live for this program's run. Two threads may send on one socket at once; then one of the
     // two uses may go unnoticed.
     let last = unsafe { &mut *last };
+    let fingerprint = scratch.fingerprint(&caller, last);
     if last.fingerprint == fingerprint {
         return;
     }
@@ -343,7 +351,29 @@ impl Use {
         reckoned: 0,
         tokens: 0,
         lost: 0,
+        plain: 0,
+        plain_as_of: 0,
     };
+
+    /// Whether this process runs machine code alone, as far as the agent knows: asked anew only when the agent has told of
+    /// another runtime, since most uses are of the same process as before.
+    #[inline(always)]
+    fn is_plain(&mut self, process: u32) -> bool {
+        let Some(told) = RUNTIMES.get(0) else {
+            return false;
+        };
+        // Before the look-ups: what is told meanwhile is looked for the next time.
+        let as_of = told.wrapping_add(1);
+        if self.plain_as_of == as_of && self.plain == process {
+            return true;
+        }
+        if is_managed(process) || python::is_known() {
+            return false;
+        }
+        self.plain = process;
+        self.plain_as_of = as_of;
+        true
+    }
 
     /// Takes a token, if there is one.
     #[inline(always)]
@@ -462,9 +492,10 @@ impl Scratch {
     /// the stack pointer, which is how an application's own functions show behind a library's. Other words are
     /// data, and differ from call to call.
     #[inline(always)]
-    fn fingerprint(&mut self, caller: &Caller) -> u64 {
+    fn fingerprint(&mut self, caller: &Caller, last: &mut Use) -> u64 {
         let process = bpf_get_current_pid_tgid() >> 32;
-        if is_managed(process as u32) {
+        let plain = last.is_plain(process as u32);
+        if !plain && is_managed(process as u32) {
             // SAFETY: no arguments.
             return unsafe { bpf_ktime_get_ns() } | 1;
         }
@@ -504,7 +535,9 @@ impl Scratch {
         // The upper half of a product depends on all of the word.
         hash = hash.wrapping_mul(MIX) ^ sum ^ (sum >> 32);
         // Two callers of a library in Python have the same native stack.
-        hash ^= connleak_python_fingerprint();
+        if !plain {
+            hash ^= connleak_python_fingerprint();
+        }
         // 0 stands for none.
         hash | 1
     }

@@ -137,7 +137,7 @@ struct Layout(PythonLayout);
 unsafe impl aya::Pod for Layout {}
 
 /// The uses of a socket as the kernel side keeps them: this side only makes the entry, of zeros.
-const NO_USE: [u64; 3] = [0; 3];
+const NO_USE: [u64; 4] = [0; 4];
 /// `BPF_NOEXIST` of `include/uapi/linux/bpf.h`.
 const NEW_ONLY: u64 = 1;
 /// Unix sockets that are followed, like the kernel side's map.
@@ -148,7 +148,7 @@ const LIST: u64 = 4 << 20;
 /// Tells the kernel side which unix sockets are databases': it knows names, and not what they mean.
 pub struct UnixSites {
     servers: HashMap<MapData, u64, u8>,
-    uses: HashMap<MapData, u64, [u64; 3]>,
+    uses: HashMap<MapData, u64, [u64; 4]>,
     followed: HashSet<u64>,
 }
 
@@ -210,7 +210,9 @@ pub struct Stacks {
     ring: RingBuf<MapData>,
     known: HashMap<MapData, u64, u8>,
     pythons: HashMap<MapData, u32, Layout>,
-    any_python: Array<MapData, u32>,
+    runtimes: Array<MapData, u32>,
+    /// What `runtimes` has.
+    told: u32,
     prompt: HashMap<MapData, u32, u8>,
     managed: HashMap<MapData, u32, u8>,
 }
@@ -225,7 +227,8 @@ impl Stacks {
             ring: RingBuf::try_from(super::take(ebpf, "STACKS")?)?,
             known: HashMap::try_from(super::take(ebpf, "KNOWN")?)?,
             pythons: HashMap::try_from(super::take(ebpf, "PYTHON")?)?,
-            any_python: Array::try_from(super::take(ebpf, "PYTHON_ANY")?)?,
+            runtimes: Array::try_from(super::take(ebpf, "RUNTIMES")?)?,
+            told: 0,
             prompt: HashMap::try_from(super::take(ebpf, "PROMPT")?)?,
             managed: HashMap::try_from(super::take(ebpf, "MANAGED")?)?,
         })
@@ -252,13 +255,20 @@ impl Stacks {
     /// Frames of this process's Python code are walked from now on; `None`: no longer.
     pub fn python(&mut self, pid: u32, layout: Option<PythonLayout>) {
         // Without room, frames are read from outside, which the reader of a stack does by itself.
-        let _ = match layout {
-            Some(layout) => self
-                .pythons
-                .insert(pid, Layout(layout), 0)
-                .and_then(|()| self.any_python.set(0, 1, 0)),
-            None => self.pythons.remove(&pid),
-        };
+        match layout {
+            Some(layout) if self.pythons.insert(pid, Layout(layout), 0).is_ok() => self.tell_of_runtime(),
+            Some(_) => {}
+            None => {
+                let _ = self.pythons.remove(&pid);
+            }
+        }
+    }
+
+    /// What was taken for a process of machine code alone may be none.
+    fn tell_of_runtime(&mut self) {
+        self.told = self.told.wrapping_add(1);
+        // It has one entry, and always room for it.
+        let _ = self.runtimes.set(0, self.told, 0);
     }
 
     /// Stacks of this process are to be told at once from now on, or no longer.
@@ -270,7 +280,10 @@ impl Stacks {
     /// This process runs a runtime other than Python, so fingerprints say nothing of its code.
     pub fn managed(&mut self, pid: u32) {
         // Never full: the least recent goes, and is told apart by native code alone until it is told again.
-        let _ = self.managed.insert(pid, 1, 0);
+        // That it was told before is no failure.
+        if self.managed.insert(pid, 1, NEW_ONLY).is_ok() {
+            self.tell_of_runtime();
+        }
     }
 }
 
