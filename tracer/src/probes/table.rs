@@ -77,6 +77,14 @@ pub const PROBES: &[Probe] = &[
         without: "idle times of unix sockets are unknown",
     },
     Probe {
+        program: "connleak_hello",
+        hook: Hook::BtfTracepoint("sock_send_length"),
+        since: "6.3",
+        required: false,
+        purpose: "what clients say of themselves: user, database, application",
+        without: "two pools of one process are judged as one",
+    },
+    Probe {
         program: "connleak_snapshot",
         hook: Hook::Iterator("task_file"),
         since: "5.8 with BTF",
