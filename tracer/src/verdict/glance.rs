@@ -101,7 +101,8 @@ fn judge<'a>(
         other.inode < newest && (little.is_none() || other.traffic.bytes_sent <= little)
     };
     let used_again = others.iter().any(among);
-    let alone = silent == count && others.is_empty();
+    // One that is newer is the next of them.
+    let alone = silent == count && others.iter().all(|other| other.inode > newest);
     let mut sends: Vec<u32> = sockets.iter().filter_map(|socket| socket.traffic.sends).collect();
     sends.sort_unstable();
     let used_once = sends
