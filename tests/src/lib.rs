@@ -12,6 +12,7 @@
 
 pub mod agent;
 pub mod app;
+pub mod bench;
 pub mod control;
 pub mod corpus;
 pub mod lines;

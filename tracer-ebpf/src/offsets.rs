@@ -107,6 +107,10 @@ offsets! {
     file_inode,
     /// `file.private_data`
     file_private_data,
+    /// `pt_regs.si`: a system call's second argument
+    regs_si,
+    /// `pt_regs.orig_ax`: the number of the system call
+    regs_orig_ax,
     /// `task_struct.tgid`
     task_tgid,
     /// `task_struct.group_leader`

@@ -13,6 +13,7 @@
 )]
 #![forbid(unsafe_code)]
 
+mod bench;
 mod corpus;
 mod dist;
 mod ebpf;
@@ -46,6 +47,8 @@ enum Verb {
     Test(test::Args),
     /// Run the labelled corpus, leaking and healthy applications in seven languages, and write docs/accuracy.md
     Corpus(corpus::Args),
+    /// Measure what the agent and its peers cost, and write docs/performance.md
+    Bench(bench::Args),
     /// Boot other kernels in QEMU, and try the agent on each
     Vm(vm::Args),
     /// Build the agent as a single static file: target/dist/connleak
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Verb::Setup(args) => setup::run(&workspace, &args).map(|()| ExitCode::SUCCESS),
         Verb::Test(args) => test::run(&workspace, &args),
         Verb::Corpus(args) => corpus::run(&workspace, &args),
+        Verb::Bench(args) => bench::run(&workspace, &args),
         Verb::Vm(args) => vm::run(&workspace, &args),
         Verb::Dist(args) => dist::run(&workspace, &args).map(|()| ExitCode::SUCCESS),
     });

@@ -25,9 +25,20 @@ pub struct Args {
     /// Also install the languages, drivers and pools that `cargo xtask corpus` runs
     #[arg(long)]
     corpus: bool,
+    /// Also install the peers that `cargo xtask bench` compares with
+    #[arg(long)]
+    bench: bool,
 }
 
 impl Args {
+    /// What the bench needs, and no more.
+    pub fn for_bench() -> Self {
+        Self {
+            bench: true,
+            ..Self::default()
+        }
+    }
+
     /// What the corpus needs, and no more.
     pub fn for_corpus() -> Self {
         Self {
@@ -44,6 +55,9 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     cargo_tools::install()?;
     if args.corpus {
         corpus::install(workspace)?;
+    }
+    if args.bench {
+        apt::install("the bench's peers", &apt::FOR_BENCH)?;
     }
     if args.ebpf {
         apt::install("the BPF toolchain", &apt::for_ebpf())?;

@@ -87,6 +87,19 @@ fn an_unknown_database_is_refused() -> Result<()> {
 }
 
 #[test]
+fn sizes_of_stacks_and_formats_that_do_not_exist_are_refused() -> Result<()> {
+    for call in [
+        ["watch", "--stack-kib", "0"],
+        ["watch", "--stack-kib", "65"],
+        ["record", "--stack-kib", "much"],
+        ["watch", "-o", "svg"],
+    ] {
+        refuses(&agent::run(call)?, &[2])?;
+    }
+    Ok(())
+}
+
+#[test]
 fn contradictory_filters_are_refused() -> Result<()> {
     refuses(&agent::run(["scan", "--all-ports", "--db", "redis"])?, &[2])
 }

@@ -17,6 +17,7 @@ mod socket;
 mod stack;
 mod tcp;
 mod unix;
+mod wire;
 
 /// Why a program had nothing to send.
 pub(crate) enum Skip {

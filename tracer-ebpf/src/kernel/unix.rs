@@ -26,7 +26,7 @@ pub(crate) static ACTIVITY: LruHashMap<u64, Activity> = LruHashMap::with_max_ent
 /// `SOCK_STREAM` of `include/linux/net.h`.
 const STREAM: u16 = 1;
 /// Bytes before the path in `struct sockaddr_un`: `sun_family`.
-const FAMILY_LEN: u32 = 2;
+pub(crate) const FAMILY_LEN: u32 = 2;
 
 /// `sock/sock_send_length(sk, ret, flags)`: for TCP sockets, too, of which only the sender's code is of interest.
 #[btf_tracepoint(function = "sock_send_length")]

@@ -3,6 +3,7 @@
 mod args;
 mod demo;
 mod doctor;
+mod pace;
 mod policy;
 mod record;
 mod replay;

@@ -108,8 +108,13 @@ impl Report {
         Ok(())
     }
 
+    /// Whether anybody reads JSON: it is not made for nobody.
+    fn wants_lines(&self) -> bool {
+        self.format == Format::Json || self.log.is_some()
+    }
+
     fn line(&mut self, line: &Line) -> Result<()> {
-        if self.format != Format::Json && self.log.is_none() {
+        if !self.wants_lines() {
             return Ok(());
         }
         let json = serde_json::to_string(line)?;
@@ -250,6 +255,9 @@ impl Report {
     /// # Errors
     /// When it can't be written.
     pub fn socket(&mut self, case: &mut Case, connection: &Connection) -> Result<()> {
+        if !self.wants_lines() {
+            return Ok(());
+        }
         let process = case.process_of(connection);
         self.line(&Line::socket(
             case.stamps,

@@ -4,31 +4,28 @@ use std::{io::Write as _, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
+use nix::time::{ClockId, clock_gettime};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, sleep_until},
 };
 
 use super::{
     FOUND, OK,
     args::{self, CallSites, ExitArgs, Format, Live},
+    pace::{self, Pace, Seen},
     report::{self, Cost, Report},
 };
 use crate::{
     agent::{Agent, Tell},
     case::Case,
+    event::Nanos,
     journal,
+    ledger::Connection,
     output::{code::Told, duration, text},
     probes::{Options, table},
-    verdict::{Finding, Policy},
+    verdict::Finding,
 };
-
-/// How often the ring buffer is read. Nobody waits for it: the programs wake nobody unless much is waiting.
-const TICK: Duration = Duration::from_millis(50);
-/// Snapshots refresh idle times at least this often …
-const REFRESH_MAX: Duration = Duration::from_secs(1);
-/// … and, with a short `--idle`, more often, but never beyond this.
-const REFRESH_MIN: Duration = Duration::from_millis(250);
 
 #[derive(ClapArgs, Debug)]
 pub struct Args {
@@ -56,6 +53,18 @@ pub struct Args {
     /// Size of the kernel's event buffer in KiB (a power of two); a larger one rides out longer stalls
     #[arg(long, value_name = "KIB", default_value_t = Options::default().ring_bytes / 1024, value_parser = args::ring_kib, help_heading = "Kernel")]
     ring_kib: u32,
+    /// Most of one processor that snapshots may take, in percent; beyond it they are taken less often
+    #[arg(long, value_name = "PERCENT", default_value_t = Watch::BUDGET, value_parser = percent, help_heading = "Kernel")]
+    cpu_budget: f64,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    let percent: f64 = text.parse().map_err(|_| format!("'{text}' is no number"))?;
+    if (0.1..=100.0).contains(&percent) {
+        Ok(percent)
+    } else {
+        Err(format!("{percent} is not from 0.1 to 100"))
+    }
 }
 
 pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
@@ -73,7 +82,7 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
     if let Some(path) = &args.journal {
         agent.record(journal::Writer::create(path)?, limit)?;
     }
-    let mut watch = Watch::new(agent, args.events);
+    let mut watch = Watch::new(agent, args.events).within(args.cpu_budget);
     runtime()?.block_on(watch.run(&mut report, args.run_for, |_| false))?;
     watch.end(&mut report)?;
     let case = &watch.agent.case;
@@ -108,16 +117,57 @@ pub fn end(case: &mut Case, report: &mut Report, cost: &Cost) -> Result<()> {
 pub struct Watch {
     agent: Agent,
     events: bool,
+    pace: Pace,
     /// When the last snapshot was merged.
     refreshed: Instant,
+    /// Processor time that it took.
+    cost: Duration,
+    /// What connections had done by then …
+    stirred: Stirred,
+    /// … and when they did it last.
+    stirred_at: Instant,
+}
+
+/// What connections have done so far, as far as it tells whether they do anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Stirred {
+    /// Connections that were opened, closed, or failed to open.
+    turns: u64,
+    /// The newest data.
+    carried: Option<Nanos>,
 }
 
 impl Watch {
+    /// Default of `--cpu-budget`, in percent of one processor.
+    pub const BUDGET: f64 = 1.0;
+
     pub fn new(agent: Agent, events: bool) -> Self {
+        let pace = Pace {
+            idle: Duration::from_nanos(agent.case.policy.idle),
+            budget: Self::BUDGET,
+        };
         Self {
             agent,
             events,
+            pace,
             refreshed: Instant::now(),
+            cost: Duration::ZERO,
+            stirred: Stirred::default(),
+            stirred_at: Instant::now(),
+        }
+    }
+
+    /// With another share of a processor for snapshots.
+    fn within(mut self, percent: f64) -> Self {
+        self.pace.budget = percent;
+        self
+    }
+
+    fn seen(&self) -> Seen {
+        Seen {
+            quiet: self.stirred_at.elapsed(),
+            cost: self.cost,
+            suspicious: self.found(),
         }
     }
 
@@ -134,20 +184,19 @@ impl Watch {
         self.refresh(report)?;
         self.announce();
         let ring = self.agent.probes.waker()?;
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut refresh = interval(refresh_period(&self.agent.case.policy));
-        refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let end = run_for.map(|time| Instant::now() + time);
         loop {
+            let seen = self.seen();
+            let refresh = self.refreshed + self.pace.between_snapshots(seen);
+            let read = Instant::now() + self.pace.between_reads(seen);
             tokio::select! {
                 biased;
                 _ = interrupt.recv() => break,
                 _ = terminate.recv() => break,
                 _ = hangup.recv() => report.reopen(),
                 () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => break,
-                _ = refresh.tick() => self.refresh(report)?,
-                _ = tick.tick() => self.drain(report)?,
+                () = sleep_until(refresh) => self.refresh(report)?,
+                () = sleep_until(read) => self.drain(report)?,
                 ready = ring.readable() => {
                     ready?.clear_ready();
                     self.drain(report)?;
@@ -175,16 +224,40 @@ impl Watch {
 
     fn drain(&mut self, report: &mut Report) -> Result<()> {
         self.feed(report, Agent::drain)?;
+        self.note(self.stirred.carried);
         // The truth is looked up soon, but not so often that this alone keeps a processor busy.
-        if self.agent.case.ledger.unsettled() && self.refreshed.elapsed() >= REFRESH_MIN {
+        if self.agent.case.ledger.unsettled() && self.refreshed.elapsed() >= pace::FASTEST {
             self.refresh(report)?;
         }
         Ok(())
     }
 
+    /// Looks whether connections have done anything since the last call.
+    fn note(&mut self, carried: Option<Nanos>) {
+        let totals = self.agent.case.ledger.totals();
+        let stirred = Stirred {
+            turns: totals.opened + totals.closed + totals.failed,
+            carried,
+        };
+        if stirred != self.stirred {
+            self.stirred = stirred;
+            self.stirred_at = Instant::now();
+        }
+    }
+
     fn refresh(&mut self, report: &mut Report) -> Result<()> {
-        self.feed(report, Agent::refresh)?;
+        let begin = processor_time();
+        self.refresh_now(report)?;
         self.refreshed = Instant::now();
+        self.cost = processor_time().saturating_sub(begin);
+        let connections = self.agent.case.ledger.connections();
+        let carried = connections.filter_map(Connection::last_known_activity).max();
+        self.note(carried);
+        Ok(())
+    }
+
+    fn refresh_now(&mut self, report: &mut Report) -> Result<()> {
+        self.feed(report, Agent::refresh)?;
         let news = self.agent.news()?;
         report.losses(&self.agent.case)?;
         report.all_news(&mut self.agent.case, &news)?;
@@ -239,7 +312,7 @@ impl Watch {
     }
 }
 
-/// Idle times must be fresher than what they are compared with.
-fn refresh_period(policy: &Policy) -> Duration {
-    (Duration::from_nanos(policy.idle) / 4).clamp(REFRESH_MIN, REFRESH_MAX)
+/// What this thread has run so far.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }

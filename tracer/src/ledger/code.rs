@@ -5,9 +5,9 @@
 //! what comes late still counts for its site, since a site that closes at once would otherwise look like one
 //! that seldom closes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use super::GroupKey;
+use super::{GroupKey, by_cookie::ByCookie};
 use crate::{
     callsite::{Role, SiteId},
     event::{Cookie, Nanos, Stack},
@@ -100,9 +100,9 @@ impl Tallies {
 /// stacks are read within milliseconds.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    early: HashMap<Cookie, (Option<Use>, Option<Use>)>,
-    departed: HashMap<Cookie, (GroupKey, Nanos)>,
-    departed_before: HashMap<Cookie, (GroupKey, Nanos)>,
+    early: ByCookie<(Option<Use>, Option<Use>)>,
+    departed: ByCookie<(GroupKey, Nanos)>,
+    departed_before: ByCookie<(GroupKey, Nanos)>,
 }
 
 impl Waiting {

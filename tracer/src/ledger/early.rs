@@ -7,9 +7,10 @@
 //! Not longer: a walk that begins later sees what the events have done. So the size of this is bounded by
 //! what the host does between two snapshots, and of a socket that has ended only the time is kept.
 
-use std::collections::HashMap;
-
-use super::connection::{SKEW, ends};
+use super::{
+    by_cookie::ByCookie,
+    connection::{SKEW, ends},
+};
 use crate::event::{Change, Cookie, Nanos, Observation};
 
 /// Changes kept for one socket. TCP has no way to make more between two snapshots without ending.
@@ -26,7 +27,7 @@ enum Fate {
 /// See the module's head.
 #[derive(Debug, Default)]
 pub(super) struct Early {
-    fates: HashMap<Cookie, Fate>,
+    fates: ByCookie<Fate>,
 }
 
 impl Early {

@@ -15,32 +15,36 @@
 
 #![forbid(unsafe_code)]
 
+mod by_cookie;
 mod code;
 mod connection;
 mod early;
 mod group;
+mod held;
 #[cfg(test)]
 mod tests;
 mod troughs;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
+use by_cookie::ByCookie;
 use code::Waiting;
 pub use code::{Tally, Use};
 pub use connection::{Connection, Opener, Rest};
 use connection::{has_carried, tells};
 use early::Early;
 pub use group::{Group, Who};
+use held::Held;
 use troughs::Troughs;
 
 use crate::{
     callsite::{Role, SiteId},
     event::{
-        Cause, Change, Connect, Cookie, Event, Hello, Holder, Loss, Nanos, Observation, SECOND, Server,
-        Snapshot, Stack, State, Threads,
+        Cause, Change, Connect, Cookie, Event, Hello, Loss, Nanos, Observation, SECOND, Server, Snapshot,
+        Stack, State, Threads,
     },
     owner::ProcessId,
 };
@@ -95,7 +99,8 @@ impl Totals {
 pub struct Ledger {
     /// Most connections that are kept at once.
     limit: usize,
-    connections: HashMap<Cookie, Connection>,
+    /// Boxed, so that the table's free places are a pointer each and not a connection's size.
+    connections: ByCookie<Box<Connection>>,
     groups: BTreeMap<GroupKey, Group>,
     /// How many connections of this host each server has, over time.
     servers: BTreeMap<Arc<Server>, Troughs>,
@@ -117,7 +122,7 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// Default of `--max-connections`: some 40 MiB at most, and more than any host has had in an incident that
+    /// Default of `--max-connections`: some 55 MB at most, and more than any host has had in an incident that
     /// we know of.
     pub const LIMIT: usize = 100_000;
 
@@ -127,7 +132,7 @@ impl Ledger {
     pub fn bounded(limit: usize) -> Self {
         Self {
             limit,
-            connections: HashMap::new(),
+            connections: ByCookie::default(),
             groups: BTreeMap::new(),
             servers: BTreeMap::new(),
             totals: Totals::default(),
@@ -184,12 +189,12 @@ impl Ledger {
     /// A connection, by cookie.
     #[must_use]
     pub fn connection(&self, cookie: Cookie) -> Option<&Connection> {
-        self.connections.get(&cookie)
+        self.connections.get(&cookie).map(Box::as_ref)
     }
 
     /// Every connection that is known and not over.
     pub fn connections(&self) -> impl Iterator<Item = &Connection> {
-        self.connections.values()
+        self.connections.values().map(Box::as_ref)
     }
 
     /// Every group with its connections, in a stable order.
@@ -198,7 +203,7 @@ impl Ledger {
             let connections = group
                 .members()
                 .iter()
-                .filter_map(|cookie| self.connections.get(cookie))
+                .filter_map(|cookie| self.connection(*cookie))
                 .collect();
             (key, group, connections)
         })
@@ -271,16 +276,16 @@ impl Ledger {
     }
 
     fn snapshot(&mut self, snapshot: &Snapshot, tell: &mut impl FnMut(Outcome)) {
-        let mut holders: HashMap<Cookie, Vec<Holder>> = HashMap::new();
+        let mut holders = Vec::with_capacity(snapshot.observations.len());
         let first = self.attached_at.is_none();
         for row in &snapshot.observations {
             if self.early.over_at(row) {
                 continue;
             }
-            holders.entry(row.cookie).or_default().push(row.holder);
+            holders.push((row.cookie, row.holder));
             self.observe(row, first, tell);
         }
-        self.settle_holders(snapshot, holders, tell);
+        self.settle_holders(snapshot, &Held::from(holders), tell);
         self.count(snapshot.ended);
         self.early.clear();
         self.waiting.merged(snapshot.began);
@@ -450,21 +455,17 @@ impl Ledger {
     }
 
     /// Takes over who holds what, and finds out what is gone without a word.
-    fn settle_holders(
-        &mut self,
-        snapshot: &Snapshot,
-        mut holders: HashMap<Cookie, Vec<Holder>>,
-        tell: &mut impl FnMut(Outcome),
-    ) {
+    fn settle_holders(&mut self, snapshot: &Snapshot, holders: &Held, tell: &mut impl FnMut(Outcome)) {
         let mut gone = BTreeSet::new();
         let mut moved = Vec::new();
         for (cookie, connection) in &mut self.connections {
-            let before = connection.group_key();
-            match holders.remove(cookie) {
-                Some(mut found) => {
-                    found.sort_unstable();
-                    found.dedup();
-                    connection.holders = found;
+            let before = connection.process();
+            match holders.of(*cookie) {
+                Some(found) => {
+                    if !found.clone().eq(&connection.holders) {
+                        // Of exactly that size: a vector that is pushed to has room for four.
+                        connection.holders = found.copied().collect();
+                    }
                     connection.missed = 0;
                 }
                 // Anything newer than the walk's begin may have been missed by it.
@@ -486,7 +487,7 @@ impl Ledger {
                     }
                 }
             }
-            let after = connection.group_key();
+            let after = connection.process();
             if before != after {
                 let opener = connection.opener.map(|opener| opener.process);
                 let handed = opener.is_some() && connection.process() != opener;
@@ -494,11 +495,15 @@ impl Ledger {
                 let counted = connection
                     .counted_at
                     .map(|at| (at, connection.who, connection.opening.map(|opening| opening.site)));
-                moved.push((*cookie, counted, before, after));
+                moved.push((*cookie, counted, Arc::clone(&connection.server), before, after));
             }
         }
-        for (cookie, counted, before, after) in moved {
-            if let Some(group) = before.and_then(|key| self.groups.get_mut(&key)) {
+        for (cookie, counted, server, before, after) in moved {
+            let key_of = |process: ProcessId| GroupKey {
+                process,
+                server: Arc::clone(&server),
+            };
+            if let Some(group) = before.and_then(|process| self.groups.get_mut(&key_of(process))) {
                 group.remove(cookie);
                 if let Some((at, _, site)) = counted {
                     group.handed_over(at);
@@ -507,8 +512,8 @@ impl Ledger {
                     }
                 }
             }
-            if let Some(key) = after {
-                let group = self.groups.entry(key).or_default();
+            if let Some(process) = after {
+                let group = self.groups.entry(key_of(process)).or_default();
                 group.add(cookie);
                 if let Some((at, who, site)) = counted {
                     group.opened(at, who);
@@ -529,7 +534,7 @@ impl Ledger {
             self.groups.entry(key).or_default().add(connection.cookie);
         }
         let cookie = connection.cookie;
-        self.connections.insert(cookie, connection);
+        self.connections.insert(cookie, Box::new(connection));
         let (opening, last_use) = self.waiting.take(cookie);
         for (role, known) in [(Role::Opened, opening), (Role::Used, last_use)] {
             if let Some(known) = known {
@@ -565,10 +570,10 @@ impl Ledger {
         if established {
             self.totals.closed += 1;
             let cause = connection.cause();
-            tell(Outcome::Closed(Box::new(connection), cause));
+            tell(Outcome::Closed(connection, cause));
         } else {
             self.totals.failed += 1;
-            tell(Outcome::Failed(Box::new(connection)));
+            tell(Outcome::Failed(connection));
         }
     }
 }

@@ -283,10 +283,12 @@ fn whose(site: &Site) -> &'static str {
     let library = |frame| matches!(Origin::of(frame), Origin::Library(_));
     if site.frames.iter().any(is_own) {
         ""
-    } else if site.frames.iter().any(library) && !site.frames.iter().any(is_nameless) {
+    } else if site.frames.iter().any(is_nameless) {
+        " functions that can't be told"
+    } else if site.frames.iter().any(library) {
         " libraries alone"
     } else {
-        " functions that can't be told"
+        " the run-time system alone"
     }
 }
 
@@ -393,6 +395,8 @@ fn stack(lines: &mut Vec<String>, named: &Named) {
     }
     let note = site.note.as_deref().map(escape);
     match (site.quality, note) {
+        // Nothing is shown that it could be said of.
+        (Quality::Approximate, _) if frames.is_empty() => {}
         (Quality::Exact, None) => {}
         (Quality::Exact, Some(note)) => lines.push(format!("  ({note})")),
         (quality, None) => lines.push(format!("  ({})", quality.name())),

@@ -199,11 +199,10 @@ impl Probes {
     fn attach_by(backend: Backend, databases: &Databases, options: Options) -> Result<Self> {
         let mut loaded = object::load(databases, options, backend)?;
         let mut missing: Vec<(&'static table::Probe, String)> = Vec::new();
-        for probe in backend.probes() {
-            let outcome = probe
-                .load(&mut loaded.ebpf, loaded.btf.as_ref())
-                .and_then(|()| probe.attach(&mut loaded.ebpf));
-            match outcome {
+        let probes: Vec<&'static table::Probe> = backend.probes().collect();
+        let outcomes = table::Probe::load_all(&probes, &mut loaded.ebpf, loaded.btf.as_ref());
+        for (probe, outcome) in probes.into_iter().zip(outcomes) {
+            match outcome.and_then(|()| probe.attach(&mut loaded.ebpf)) {
                 Ok(()) => {}
                 Err(error) if probe.required => {
                     return Err(error.context(format!(

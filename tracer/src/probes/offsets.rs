@@ -81,6 +81,8 @@ const TABLE: &[Line] = &[
     (|o| &mut o.super_block_magic, "super_block", "s_magic", Optional),
     (|o| &mut o.file_inode, "file", "f_inode", Optional),
     (|o| &mut o.file_private_data, "file", "private_data", Optional),
+    (|o| &mut o.regs_si, "pt_regs", "si", Optional),
+    (|o| &mut o.regs_orig_ax, "pt_regs", "orig_ax", Optional),
     (|o| &mut o.task_tgid, "task_struct", "tgid", Required),
     (
         |o| &mut o.task_group_leader,

@@ -1,10 +1,12 @@
 //! The kernel programs as a table: what each is for, what it needs, and what is lost without it.
 //! `doctor` prints it; [`super::Probes`] loads by it.
 
-use anyhow::{Context as _, Result};
+use std::thread;
+
+use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Btf, Ebpf,
-    programs::{BtfTracePoint, FEntry, Iter, TracePoint},
+    programs::{BtfTracePoint, FEntry, Iter, Program, TracePoint},
 };
 use connleak_ebpf::classic;
 
@@ -73,6 +75,14 @@ pub const PROBES: &[Probe] = &[
         required: false,
         purpose: "unix sockets: last received",
         without: "idle times of unix sockets are unknown",
+    },
+    Probe {
+        program: "connleak_hello",
+        hook: Hook::BtfTracepoint("sock_send_length"),
+        since: "6.3",
+        required: false,
+        purpose: "what clients say of themselves: user, database, application",
+        without: "two pools of one process are judged as one",
     },
     Probe {
         program: "connleak_snapshot",
@@ -150,9 +160,42 @@ impl Probe {
     /// # Errors
     /// The kernel's or the verifier's refusal.
     pub fn load(&self, ebpf: &mut Ebpf, btf: Option<&Btf>) -> Result<()> {
-        let program = ebpf
-            .program_mut(self.program)
-            .with_context(|| format!("the kernel object has no program {}", self.program))?;
+        let program = ebpf.program_mut(self.program).with_context(|| self.lacking())?;
+        self.load_program(program, btf)
+    }
+
+    fn lacking(&self) -> String {
+        format!("the kernel object has no program {}", self.program)
+    }
+
+    /// Loads several, side by side: to be looked at by the verifier is most of what a start takes, and each can be
+    /// looked at by a processor of its own. The outcomes are in the order of the probes.
+    pub fn load_all(probes: &[&Self], ebpf: &mut Ebpf, btf: Option<&Btf>) -> Vec<Result<()>> {
+        thread::scope(|scope| {
+            let mut outcomes: Vec<_> = probes.iter().map(|_| None).collect();
+            for (name, program) in ebpf.programs_mut() {
+                let wanted = probes.iter().position(|probe| probe.program == name);
+                if let Some((place, probe)) = wanted.and_then(|place| Some((place, probes.get(place)?))) {
+                    outcomes[place] = Some(scope.spawn(move || probe.load_program(program, btf)));
+                }
+            }
+            let outcomes = outcomes.into_iter().zip(probes);
+            outcomes
+                .map(
+                    |(outcome, probe)| match outcome.map(thread::ScopedJoinHandle::join) {
+                        Some(Ok(outcome)) => outcome,
+                        Some(Err(_)) => Err(anyhow!(
+                            "loading {} failed in a way that it must not",
+                            probe.program
+                        )),
+                        None => Err(anyhow!(probe.lacking())),
+                    },
+                )
+                .collect()
+        })
+    }
+
+    fn load_program(&self, program: &mut Program, btf: Option<&Btf>) -> Result<()> {
         let btf = btf.context("this kernel has no BTF");
         match self.hook {
             Hook::BtfTracepoint(name) => {

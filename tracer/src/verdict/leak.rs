@@ -1,24 +1,31 @@
 //! Claims: this process opens connections to this server, uses each for a while, and never again, while
 //! connections that it has already are silent; and it keeps on doing so.
 //!
-//! Evidence, all of it seen in full:
+//! Evidence, all of it seen in full, among sockets that are for the same user, database, application and purpose,
+//! as far as the client says that in clear:
 //!
 //! * a *chain* of sockets, each opened when the one before had already fallen silent, each silent since for
 //!   at least `--idle`, each passed over by a later open;
 //! * the *trough* rises: from link to link of the newest three, the fewest connections that were open at
 //!   once became more;
-//! * the *silence* rises: likewise the fewest that were silent at once. Without it no more than `suspect`;
-//! * it is a *habit*: they came up in three episodes with `--idle` between them; or there are five of them,
-//!   each opened a good while after the one before was ready; or the chain has five links and such sockets went
-//!   on coming up for `--idle` at least. That long, but fewer, is `suspect`: an application that starts opens
-//!   some single connections;
+//! * the *silence* rises: likewise the fewest that were silent at once, over most pairs of the newest links.
+//!   Without it no more than `suspect`;
+//! * it is a *habit* that goes on ([`Growth`]): more came up when the first had been silent for `--idle`, and they
+//!   did so for a good while, or in episodes. Shorter is `suspect`: an application that starts opens some single
+//!   connections, and a pool may be filled one by one;
 //! * nobody *owns* them: a socket is owned by the thread that opened it while that thread lives, holds no
 //!   other open connection to the server, and has opened none since. Nor does any of them wait for an answer,
 //!   as far as times or counts tell. Without such sockets in the chain there must be a claim still, or it is
-//!   no more than `suspect`.
+//!   no more than `suspect`;
+//! * none like them came back after a rest half as long, or it is `suspect`: so do sessions of people, and jobs;
+//! * they are not each opened by other code, where call sites are known, or it is `suspect`.
 //!
-//! Certain is what has been silent for [`Rules::sure`] times `--idle`, too: until then an application whose own
-//! rhythm is a few times slower than `--idle` looks the same.
+//! Certain is what has gone on for [`Rules::sure`] times `--idle` and been silent for as long, too: until then an
+//! application whose own rhythm is a few times slower than `--idle` looks the same.
+//!
+//! Connections of many identities may be pools for tenants: `suspect`, and `likely` where one identity would be
+//! certain. A listener's or subscriber's silence says nothing, only that there are more and more for the same
+//! channels; so what it is told does not count as use, and it takes all of the evidence to be `likely`.
 //!
 //! Claimed are the sockets of the habit: those in the open count when they were opened while one of the
 //! candidates was silent already; those from before attach when they have been used as the chain was, and
@@ -27,19 +34,24 @@
 //! Why a healthy pool does not do that: it hands out an idle connection before it opens another. What it
 //! does do is opened at once (a burst: one link, not a chain), or one right after another when it fills up
 //! (no habit: that is over in a moment), or replaced one for one (rotation: the trough stays). Two pools of one process
-//! that fill up at different times are two episodes. Listeners and monitors are passed over for ever by
-//! short connections beside them, but these close (the trough stays). A pool that refills a minimum of idle
-//! connections under rising load has more open, and as many silent as before.
+//! that fill up at different times are two episodes, and of other sizes. Listeners and monitors are passed over
+//! for ever by short connections beside them, but these close (the trough stays). A pool that refills a minimum of
+//! idle connections under rising load has more open, and as many silent as before.
 //!
-//! Blind: three pools of one process that fill up at three different times, and rest all at once; many pools
-//! of one connection each that come up one by one (a pool per tenant); tasks that are no threads (goroutines,
-//! virtual threads) and keep a connection each: to the kernel, any thread of the runtime opened it. The
-//! other way round, a leak of which each live thread has at most one socket is no more than `suspect`, until
-//! some thread has two. All stop; a leak does not.
+//! Blind: pools and single connections of one identity that come up at three different times, about as many each,
+//! and rest all at once; encrypted pools of one connection each that come up one by one (a pool per tenant); tasks that
+//! are no threads (goroutines, virtual threads) and keep a connection each: to the kernel, any thread of the
+//! runtime opened it. The other way round, a leak of which each live thread has at most one socket is no more than
+//! `suspect`, until some thread has two, and so is one that is over soon.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Confidence, Kind, Policy, Rules, finding::Claim, view::View};
+use super::{
+    Confidence, Kind, Policy, Rules,
+    finding::Claim,
+    habit::{Growth, chain, separate},
+    view::View,
+};
 use crate::{
     event::{Nanos, SECOND},
     ledger::{Connection, Who},
@@ -93,19 +105,23 @@ fn by_identity<'a>(view: &View<'a>, policy: &Policy, silent: &[&'a Connection]) 
     for &connection in silent {
         groups.entry(connection.who).or_default().push(connection);
     }
+    // Of whom nothing is known may be anybody's.
+    let known = groups.keys().filter(|&&who| who != Who::default()).count();
+    if known < 2 {
+        return judge(view, policy, silent, None);
+    }
     let each = groups
         .iter()
         .filter(|(_, group)| group.len() >= policy.rules.links);
     let claims = each.filter_map(|(&who, group)| judge(view, policy, group, Some(who)));
     let surest = claims.max_by_key(|claim| (claim.confidence, claim.sockets.len()));
-    if surest.is_some() || groups.len() < 2 {
+    if surest.is_some() {
         return surest;
     }
     let claim = judge(view, policy, silent, None)?;
     let bounded = claim.confidence < Confidence::Certain;
     let why = format!(
-        "they are for {} different users, databases, applications or channels: a pool for each tenant looks like that",
-        groups.len()
+        "they are for {known} different users, databases, applications or channels: a pool for each tenant looks like that"
     );
     Some(if bounded {
         doubt(claim, why)
@@ -223,67 +239,6 @@ fn judge<'a>(
     Some(doubt(claim, why))
 }
 
-/// How far a habit has come: the chain of all that have been left alone, be they idle yet or not.
-struct Growth {
-    /// Over how long they came up, never more than `--idle` apart.
-    steady: Nanos,
-    /// Over how long they came up at all.
-    span: Nanos,
-    /// When each was opened.
-    opened: Vec<Nanos>,
-    /// How many of them were opened when the first had been silent for `--idle` already.
-    ignored: usize,
-}
-
-impl Growth {
-    fn of(view: &View, policy: &Policy, began: Nanos, who: Option<Who>) -> Self {
-        let grace = policy.rules.grace;
-        let left_alone: Vec<&Connection> = view
-            .silent_for(grace)
-            .filter(|connection| who.is_none_or(|who| connection.who == who))
-            .filter(|connection| connection.opened_at >= Some(began) && connection.never_sent() != Some(true))
-            .collect();
-        let links = chain(&left_alone, grace);
-        let opened: Vec<Nanos> = links.iter().filter_map(|link| link.opened_at).collect();
-        let idle = links
-            .first()
-            .and_then(|first| first.last_use())
-            .map(|last| last.saturating_add(policy.idle));
-        let mut all: Vec<Nanos> = left_alone
-            .iter()
-            .filter_map(|connection| connection.opened_at)
-            .collect();
-        all.sort_unstable();
-        let steadily = all
-            .windows(2)
-            .take_while(|pair| pair[1] - pair[0] <= policy.idle)
-            .count();
-        let until = |newest: Option<&Nanos>| newest.map_or(0, |&newest| newest.saturating_sub(began));
-        Self {
-            steady: until(all.get(steadily)),
-            span: until(opened.last()),
-            ignored: opened.iter().filter(|&&at| Some(at) > idle).count(),
-            opened,
-        }
-    }
-
-    fn is_habit(
-        &self,
-        policy: &Policy,
-        candidates: &[&Connection],
-        links: &[&Connection],
-        closed: u64,
-    ) -> bool {
-        let rules = &policy.rules;
-        // One that is closed may have been replaced by one of these.
-        let enough = rules.links + usize::from(closed > 0);
-        let long = self.steady >= policy.idle.saturating_mul(rules.growth) / 100;
-        let in_episodes = episodes(links, policy.idle) >= enough && alike(candidates, links, rules);
-        separate(candidates, rules.grace) >= rules.many
-            || self.ignored >= rules.links && (in_episodes || long && self.opened.len() >= rules.separate)
-    }
-}
-
 /// The longest that others like these have rested and been used again: opened, as they were, while the first of
 /// these was silent.
 fn came_back(view: &View, policy: &Policy, first: &Connection, who: Option<Who>) -> Nanos {
@@ -310,25 +265,6 @@ fn other_code(links: &[&Connection]) -> bool {
         .filter_map(|link| link.opening.map(|opening| opening.site))
         .collect();
     sites.len() == links.len()
-}
-
-/// The longest run of sockets, opened in view, of which each began after the one before was last used.
-fn chain<'a>(sockets: &[&'a Connection], grace: Nanos) -> Vec<&'a Connection> {
-    let mut seen: Vec<(Nanos, Nanos, &Connection)> = sockets
-        .iter()
-        .filter_map(|socket| Some((socket.opened_at?, socket.last_use()?, *socket)))
-        .collect();
-    // Interval scheduling: taking the earliest end first gives the most disjoint intervals.
-    seen.sort_by_key(|&(opened, last, socket)| (last, opened, socket.cookie));
-    let mut free_from = 0;
-    let mut links = Vec::new();
-    for (opened, last, socket) in seen {
-        if links.is_empty() || opened > free_from {
-            links.push(socket);
-            free_from = last.saturating_add(grace);
-        }
-    }
-    links
 }
 
 /// The candidates that belong to the habit.
@@ -407,38 +343,4 @@ fn silence_rises(view: &View, opened: &[Nanos], rules: &Rules) -> Option<u64> {
         rising += u64::from(rises);
     }
     (troughs.len() >= rules.links).then(|| rising * 100 / all)
-}
-
-/// How many times the process opened a link when the one before had been idle for `--idle`, and one.
-fn episodes(links: &[&Connection], idle: Nanos) -> usize {
-    let apart =
-        |pair: &&[&Connection]| pair[1].opened_at > pair[0].last_use().map(|last| last.saturating_add(idle));
-    1 + links.windows(2).filter(apart).count()
-}
-
-/// Whether about as many came up with each of the newest links. A pool that fills up after some single connections is
-/// no further episode of theirs.
-fn alike(candidates: &[&Connection], links: &[&Connection], rules: &Rules) -> bool {
-    let newest = &links[links.len().saturating_sub(rules.links)..];
-    let from: Vec<Nanos> = newest.iter().filter_map(|link| link.opened_at).collect();
-    let sizes = from.iter().enumerate().map(|(place, &from_here)| {
-        let until = from.get(place + 1).copied().unwrap_or(Nanos::MAX);
-        let opened = candidates.iter().filter_map(|candidate| candidate.opened_at);
-        opened.filter(|at| (from_here..until).contains(at)).count()
-    });
-    let (least, most) = sizes.fold((usize::MAX, 0), |(least, most), size| {
-        (least.min(size), most.max(size))
-    });
-    most <= least.saturating_mul(2)
-}
-
-/// How many of these were opened a good while after the one before was used last.
-fn separate(sockets: &[&Connection], grace: Nanos) -> usize {
-    let mut spans: Vec<(Nanos, Nanos)> = sockets
-        .iter()
-        .filter_map(|socket| Some((socket.opened_at?, socket.last_use()?)))
-        .collect();
-    spans.sort_unstable();
-    let apart = |pair: &&[(Nanos, Nanos)]| pair[1].0 > pair[0].1.saturating_add(grace);
-    1 + spans.windows(2).filter(apart).count()
 }

@@ -13,6 +13,7 @@ mod exhaustion;
 mod finding;
 mod glance;
 pub mod growth;
+mod habit;
 mod inherited;
 mod knob;
 mod leak;

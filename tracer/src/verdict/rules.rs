@@ -110,8 +110,9 @@ rules! {
     spread: Span Nanos = 500 * MS, SPAN;
     /// From one look: share of the sockets that fell silent at a moment of its own, in percent.
     staggered: Percent usize = 60, PERCENT;
-    /// From one look: share of neighbours that fell silent in the order in which they were opened, in percent.
-    ordered: Percent u64 = 90, PERCENT;
+    /// From one look: share of the sockets that fell silent in the order in which they were opened, in percent. By
+    /// chance that many of six are so once in 28 times, and of twenty never.
+    ordered: Percent usize = 80, PERCENT;
     /// From one look: sends on one socket up to which it counts as used once: handshake, TLS, login, settings,
     /// a transaction.
     used_once: Count u64 = 32, COUNT;
@@ -120,9 +121,12 @@ rules! {
     differ: Percent u64 = 150, 101..=10_000;
     /// From one look: "recent", if the sockets do not lie further apart anyway.
     recent: Span Nanos = 30 * SECOND, SPAN;
-    /// From one look: a watch can wait, and looks again meanwhile: a pool in use gives itself away by using one
-    /// of them. (A scan does the same, for as long as somebody may be kept waiting.)
-    patience: Span Nanos = 3 * SECOND, SPAN;
+    /// From one look: what has sent this many times as much is at work all the time, and is not one of those come back.
+    at_work: Times u64 = 4, 2..=1_000;
+    /// From one look: a watch can wait, and looks again meanwhile: a pool in use, or workers, give themselves away by
+    /// using one of them. Suspect after half of that. (A scan does the same, for as long as somebody may be kept
+    /// waiting.)
+    patience: Span Nanos = 4 * SECOND, SPAN;
     /// From one look: sockets without any times are worth the command that decides when they are this many;
     /// fewer are what an idle application keeps (redis-py and ioredis keep one, pgx four).
     undated: Count usize = 5, HABIT;

@@ -7,13 +7,16 @@
 //! first in a list. So each time that one of the process's sockets is used while another rests, the other was
 //! not preferred. A socket that since it fell silent was passed over by one that had rested longer *and* by
 //! one that had rested less, both of which are silent themselves now, and which itself had been preferred to
-//! one of those before, is in no such order: it is not there to be handed out. Three such sockets are a
-//! habit, and then those that fell silent after the first are counted, too.
+//! one of those before, is in no such order: it is not there to be handed out. It must have been passed over as
+//! often as there are silent ones, since chance passes over some, too. Three such sockets are a habit, and then
+//! those that fell silent after the first are counted, too.
 //!
 //! They must have been silent for `--idle`, and twice as long as any rest that began since the first fell
-//! silent and ended: a health check, or a round of a long queue, comes back.
+//! silent and ended (a health check, or a round of a long queue, comes back), or that ended when another's did
+//! (work began).
 //!
-//! `likely` at most: that somebody waits for them cannot be seen at the socket.
+//! `likely` at most: that somebody waits for them cannot be seen at the socket. `suspect` when less than half as
+//! much is sent as before: there may be less work.
 //!
 //! Blind: pools that hand out at random or prefer by thread; a pool under falling load beside another one of
 //! the same process; a pool of which each connection was lost at its very first use; and, as snapshots are

@@ -53,6 +53,14 @@ pub const FOR_TESTS: [Package; 10] = [
     },
 ];
 
+/// What `cargo xtask bench` compares with, beyond what the tests need: `ss` is in iproute2, pgbench in postgresql.
+pub const FOR_BENCH: [Package; 4] = [
+    package("libbpf-tools", "tcplife"),
+    package("bpftrace", "bpftrace"),
+    package("lsof", "lsof"),
+    package("redis-tools", "redis-benchmark"),
+];
+
 /// What rebuilding the kernel programs needs.
 pub fn for_ebpf() -> Vec<Package> {
     ebpf::DEBIAN_PACKAGES

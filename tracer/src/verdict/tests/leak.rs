@@ -1,6 +1,7 @@
 //! The leak rule, seen from the first connection on.
 
 use super::*;
+use crate::server::wire::{Identity, Purpose};
 
 /// Leaks one connection each `pace`, looking each 100 ms, until it is named; gives the time from the first.
 fn time_to_name(pace: Nanos, idle: Nanos) -> Nanos {
@@ -291,4 +292,57 @@ fn a_leak_kept_by_the_openers_child_is_named_under_the_child() {
     let finding = world.finding(Kind::Leak);
     assert_eq!(finding.process.pid, 5000);
     assert_eq!(finding.opened, 40);
+}
+
+/// Opens one connection a second for as long, each for the tenant that `tenant` says, and looks.
+fn for_tenants(tenant: impl Fn(u64) -> u64) -> Option<Confidence> {
+    let mut world = World::watched();
+    for second in 0..100 {
+        let cookie = world.open();
+        world.says(
+            cookie,
+            Identity {
+                application: Some(format!("tenant {}", tenant(second))),
+                ..Identity::default()
+            },
+        );
+        world.wait(SECOND);
+    }
+    world.findings().first().map(|finding| finding.confidence)
+}
+
+#[test]
+fn connections_for_a_hundred_tenants_are_suspect_at_most() {
+    assert_eq!(for_tenants(|second| second), Some(Confidence::Suspect));
+}
+
+#[test]
+fn a_leak_that_says_who_it_is_is_named() {
+    assert_eq!(for_tenants(|_| 7), Some(Confidence::Likely));
+    // A pool for each of the others does not hide the one that leaks.
+    let named = for_tenants(|second| if second % 4 == 0 { second } else { 7 });
+    assert_eq!(named, Some(Confidence::Likely));
+}
+
+#[test]
+fn subscribers_that_are_told_something_all_the_time_are_left_alone_when_they_say_nothing() {
+    let mut world = World::watched();
+    let mut subscribers = Vec::new();
+    for _ in 0..200 {
+        let cookie = world.open();
+        world.says(
+            cookie,
+            Identity {
+                purpose: Some(Purpose::Subscriber),
+                channel: Some("news".to_owned()),
+                ..Identity::default()
+            },
+        );
+        subscribers.push(cookie);
+        world.wait(SECOND);
+        for &subscriber in &subscribers {
+            world.answer(subscriber);
+        }
+    }
+    assert_eq!(world.finding(Kind::Leak).confidence, Confidence::Likely);
 }

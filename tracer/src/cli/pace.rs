@@ -1,0 +1,145 @@
+//! How often a watch takes snapshots and reads the ring buffer: often while something happens, seldom while
+//! nothing does, and never so often that it costs more of a processor than it may.
+//!
+//! Pure: what has been seen comes in, a time comes out. Events reach the agent whatever the pace is (the kernel
+//! keeps them), so slowing down delays a verdict only where no event tells: sockets that fall silent. Those are
+//! looked at at full pace until they have been silent for `--idle`, and then for as long again before the pace
+//! has halved.
+
+use std::time::Duration;
+
+/// Snapshots refresh idle times at least this often while something happens …
+const FULL: Duration = Duration::from_secs(1);
+/// … and, with a short `--idle`, more often, but never beyond this.
+pub const FASTEST: Duration = Duration::from_millis(250);
+/// The longest that a quiet host waits for the next snapshot. What changes without an event (a unix socket that
+/// is closed) is noticed that late, then.
+const RELAXED: Duration = Duration::from_secs(10);
+/// How often the ring buffer is read. Nobody waits for it: the programs wake the agent when much is waiting.
+const TICK: Duration = Duration::from_millis(50);
+/// The same on a quiet host: the first event after a long silence may wait this long.
+const RELAXED_TICK: Duration = Duration::from_millis(250);
+
+/// What the pace depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// Silence after which a connection counts as idle.
+    pub idle: Duration,
+    /// Share of one processor that snapshots may take, in percent.
+    pub budget: f64,
+}
+
+/// What has been seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// For how long nothing has opened, closed or carried data.
+    pub quiet: Duration,
+    /// Processor time that the last snapshot took, with its merge and the rules.
+    pub cost: Duration,
+    /// A finding stands: it may grow, become surer, or be over.
+    pub suspicious: bool,
+}
+
+impl Pace {
+    /// Time from one snapshot to the next. However much snapshots cost, there is one each `--idle`: with fewer there
+    /// is nothing to judge by.
+    #[must_use]
+    pub fn between_snapshots(self, seen: Seen) -> Duration {
+        let affordable = seen.cost.mul_f64(100.0 / self.budget);
+        self.wanted(seen).max(affordable.min(self.idle.max(FULL)))
+    }
+
+    /// Time from one look at the ring buffer to the next.
+    #[must_use]
+    pub fn between_reads(self, seen: Seen) -> Duration {
+        if self.wanted(seen) > self.full() {
+            RELAXED_TICK
+        } else {
+            TICK
+        }
+    }
+
+    /// Idle times must be fresher than what they are compared with.
+    fn full(self) -> Duration {
+        (self.idle / 4).clamp(FASTEST, FULL)
+    }
+
+    fn wanted(self, seen: Seen) -> Duration {
+        if seen.suspicious {
+            return self.full();
+        }
+        (seen.quiet.saturating_sub(self.idle) / 2).clamp(self.full(), RELAXED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const USUAL: Pace = Pace {
+        idle: Duration::from_secs(30),
+        budget: 1.0,
+    };
+
+    fn quiet_for(seconds: u64) -> Seen {
+        Seen {
+            quiet: Duration::from_secs(seconds),
+            ..Seen::default()
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_quiet_for_longer_than_idle_is_looked_at_less_and_less_often() {
+        let after = |seconds| USUAL.between_snapshots(quiet_for(seconds));
+        assert_eq!(after(0), FULL);
+        assert_eq!(after(30), FULL);
+        assert_eq!(after(38), Duration::from_secs(4));
+        assert_eq!(after(3600), RELAXED);
+        assert_eq!(USUAL.between_reads(quiet_for(30)), TICK);
+        assert_eq!(USUAL.between_reads(quiet_for(3600)), RELAXED_TICK);
+    }
+
+    #[test]
+    fn a_standing_finding_is_followed_at_full_pace_however_quiet_it_is() {
+        let seen = Seen {
+            suspicious: true,
+            ..quiet_for(3600)
+        };
+        assert_eq!(USUAL.between_snapshots(seen), FULL);
+        assert_eq!(USUAL.between_reads(seen), TICK);
+    }
+
+    #[test]
+    fn a_short_idle_is_looked_at_more_often() {
+        let pace = Pace {
+            idle: Duration::from_secs(2),
+            ..USUAL
+        };
+        assert_eq!(pace.between_snapshots(quiet_for(0)), Duration::from_millis(500));
+        let shorter = Pace {
+            idle: Duration::from_millis(100),
+            ..USUAL
+        };
+        assert_eq!(shorter.between_snapshots(quiet_for(0)), FASTEST);
+    }
+
+    proptest! {
+        #[test]
+        fn snapshots_never_take_more_than_their_share(
+            cost in 0u64..600_000, budget in 0.1f64..100.0, quiet in 0u64..100_000, suspicious: bool
+        ) {
+            let seen = Seen {
+                quiet: Duration::from_secs(quiet),
+                cost: Duration::from_micros(cost),
+                suspicious,
+            };
+            let pace = Pace { budget, ..USUAL };
+            let period = pace.between_snapshots(seen);
+            prop_assert!((FULL..=USUAL.idle).contains(&period));
+            let share = 100.0 * seen.cost.as_secs_f64() / period.as_secs_f64();
+            prop_assert!(share <= budget * 1.001 || period == USUAL.idle, "{share} % of {budget} %");
+        }
+    }
+}
