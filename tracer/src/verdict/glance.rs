@@ -108,9 +108,9 @@ fn judge<'a>(
         .get(sends.len() / 2)
         .is_none_or(|&median| u64::from(median) <= rules.used_once);
     let since_last = view.silent(sockets.last()?)?;
-    // Beside others, at work or at rest, it has to go on at its own pace.
+    // Beside others, at work or at rest, and for a look that cannot wait, it has to go on at its own pace.
     let pace = spread / (distinct - 1).max(1);
-    let recent = if alone {
+    let recent = if alone && !policy.single_look {
         since_last <= rules.recent.max(spread)
     } else {
         since_last <= pace.saturating_mul(2).saturating_add(rules.compare)
