@@ -15,28 +15,60 @@ use connleak_ebpf::{Connect, Counter, KIND_CONNECT, KIND_DESTROY, KIND_STATE, Tr
 
 use super::{
     Skip, access,
-    read::{Direct, Read as _, member, offset},
-    send::{count, send},
+    read::{self, Direct, Read as _, offset},
+    send::{count, send, send_in_place},
     socket, stack,
 };
 
 /// `sock/inet_sock_set_state(sk, oldstate, newstate)`.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn connleak_state(ctx: BtfTracePointContext) -> i32 {
-    let sk: *const u8 = ctx.arg(0);
-    let old_state: i32 = ctx.arg(1);
-    let new_state: i32 = ctx.arg(2);
-    match try_state(sk, old_state as u8, new_state as u8) {
-        Ok(()) | Err(Skip::Filtered) => {}
-        Err(Skip::Fault) => {
-            count(Counter::ReadFault);
-            debug!(
-                &ctx,
-                "state {} -> {}: a socket could not be read", old_state, new_state
-            );
-        }
+    match tell(&ctx) {
+        // After the event, so that the agent knows the socket when its stack comes.
+        TOLD_CONNECT => capture(&ctx),
+        FAULT => fault(&ctx),
+        _ => {}
     }
     0
+}
+
+/// What [`tell`] returns when it has told of a connect …
+const TOLD_CONNECT: u32 = 1;
+/// … and when it could not read the socket.
+const FAULT: u32 = 2;
+
+/// Tells of the change. Not inlined, like the two below: together their places on the stack would be more than the 512
+/// bytes that a chain of calls may have.
+#[inline(never)]
+fn tell(ctx: &BtfTracePointContext) -> u32 {
+    let old_state: i32 = ctx.arg(1);
+    let new_state: i32 = ctx.arg(2);
+    match try_state(ctx.arg(0), old_state as u8, new_state as u8) {
+        Ok(true) => TOLD_CONNECT,
+        Err(Skip::Fault) => FAULT,
+        Ok(false) | Err(Skip::Filtered) => 0,
+    }
+}
+
+/// Counts and tells that a socket could not be read.
+#[inline(never)]
+fn fault(ctx: &BtfTracePointContext) {
+    let old_state: i32 = ctx.arg(1);
+    let new_state: i32 = ctx.arg(2);
+    count(Counter::ReadFault);
+    debug!(
+        ctx,
+        "state {} -> {}: a socket could not be read", old_state, new_state
+    );
+}
+
+/// Takes the stack of the thread that connects.
+#[inline(never)]
+fn capture(ctx: &BtfTracePointContext) {
+    if let (Ok(cookie), Ok((_, process_start))) = (access::identity(ctx.arg(0)), access::leader()) {
+        // SAFETY: no arguments.
+        stack::opened(cookie, unsafe { bpf_ktime_get_ns() }, process_start);
+    }
 }
 
 /// `tcp/tcp_destroy_sock(sk)`: the last descriptor is closed and the connection is over.
@@ -54,8 +86,9 @@ pub fn connleak_destroy(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
+/// Whether it was a connect that was told.
 #[inline(always)]
-fn try_state(sk: *const u8, old_state: u8, new_state: u8) -> Result<(), Skip> {
+fn try_state(sk: *const u8, old_state: u8, new_state: u8) -> Result<bool, Skip> {
     // A server's own side: SYN_RECV and LISTEN belong to sockets that were never opened by a connect.
     if old_state == tcp::SYN_RECV || old_state == tcp::LISTEN || new_state == tcp::LISTEN {
         return Err(Skip::Filtered);
@@ -64,19 +97,14 @@ fn try_state(sk: *const u8, old_state: u8, new_state: u8) -> Result<(), Skip> {
     if old_state == tcp::CLOSE && new_state == tcp::SYN_SENT {
         // Nothing has been carried yet.
         transition.kind = KIND_CONNECT;
-        let connect = connect(transition)?;
-        send(connect);
-        // After the event, so that the agent knows the socket when its stack comes.
-        stack::opened(
-            connect.transition.cookie,
-            connect.transition.at,
-            connect.process_start,
-        );
+        // In place: it would be a quarter of the stack.
+        send_in_place(|record| connect(record, transition))?;
+        Ok(true)
     } else {
         (transition.bytes_sent, transition.bytes_received) = socket::bytes::<Direct>(Direct::tcp_sock(sk)?)?;
         send(transition);
+        Ok(false)
     }
-    Ok(())
 }
 
 #[inline(always)]
@@ -115,19 +143,17 @@ fn read(sk: *const u8, kind: u32, old_state: u8, new_state: u8) -> Result<Transi
 /// Adds the caller. Only ever called on CLOSE → SYN_SENT, which runs in the caller's own context;
 /// every other transition may run in an interrupt, where `current` is somebody else.
 #[inline(always)]
-fn connect(transition: Transition) -> Result<Connect, Skip> {
+fn connect(record: &mut Connect, transition: Transition) -> Result<(), Skip> {
     let pid_tid = bpf_get_current_pid_tgid();
-    let (leader, process_start) = access::leader()?;
-    Ok(Connect {
-        transition,
-        process_start,
-        // SAFETY: no arguments.
-        cgroup: unsafe { bpf_get_current_cgroup_id() },
-        pid: (pid_tid >> 32) as u32,
-        tid: pid_tid as u32,
-        uid: bpf_get_current_uid_gid() as u32,
-        pad: 0,
-        // Sixteen letters, aligned to nothing: not a word.
-        comm: member(leader, offset!(task_comm))?,
-    })
+    let leader;
+    (leader, record.process_start) = access::leader()?;
+    record.transition = transition;
+    // SAFETY: no arguments.
+    record.cgroup = unsafe { bpf_get_current_cgroup_id() };
+    record.pid = (pid_tid >> 32) as u32;
+    record.tid = pid_tid as u32;
+    record.uid = bpf_get_current_uid_gid() as u32;
+    record.pad = 0;
+    // Sixteen letters, aligned to nothing: not a word.
+    read::into(leader, offset!(task_comm), &mut record.comm)
 }

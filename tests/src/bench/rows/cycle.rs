@@ -113,14 +113,14 @@ fn against(
         Some(tcplife) if tcplife.median > 0.0 => {
             let ratio = ours.median / tcplife.median;
             let result = format!(
-                "+{} µs; tcplife +{:.1} µs: {ratio:.2} of it",
+                "{} µs; tcplife {:.1} µs: {ratio:.2} of it",
                 ours.show(2, ""),
                 tcplife.median
             );
             Row::new(id, &what, &reach, result, ratio <= share)
         }
         _ => {
-            let result = format!("+{} µs; no tcplife to compare with", ours.show(2, ""));
+            let result = format!("{} µs; no tcplife to compare with", ours.show(2, ""));
             Row::new(id, &what, &reach, result, ours.median <= aim)
         }
     }
