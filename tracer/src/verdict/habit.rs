@@ -8,7 +8,7 @@ use crate::{
 
 /// How far a habit has come: the chain of all that have been left alone, be they idle yet or not.
 pub(super) struct Growth {
-    /// Over how long they came up, never more than `--idle` apart.
+    /// The longest time over which they came up, never more than `--idle` apart.
     pub steady: Nanos,
     /// Over how long they came up at all.
     pub span: Nanos,
@@ -38,14 +38,14 @@ impl Growth {
             .filter_map(|connection| connection.opened_at)
             .collect();
         all.sort_unstable();
-        let steadily = all
-            .windows(2)
-            .take_while(|pair| pair[1] - pair[0] <= policy.idle)
-            .count();
-        let until = |newest: Option<&Nanos>| newest.map_or(0, |&newest| newest.saturating_sub(began));
+        // One gap does not undo what came before or after it.
+        let steady = all
+            .chunk_by(|before, next| next - before <= policy.idle)
+            .filter_map(|run| Some(run.last()?.saturating_sub(*run.first()?)))
+            .max();
         Self {
-            steady: until(all.get(steadily)),
-            span: until(opened.last()),
+            steady: steady.unwrap_or(0),
+            span: opened.last().map_or(0, |newest| newest.saturating_sub(began)),
             ignored: opened.iter().filter(|&&at| Some(at) > idle).count(),
             opened,
         }
