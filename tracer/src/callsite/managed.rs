@@ -91,7 +91,8 @@ impl Budget {
         let new = now.saturating_sub(self.reckoned) / EACH;
         if new > 0 {
             self.left = self.left.saturating_add(new).min(Self::MOST);
-            self.reckoned = now;
+            // What is left over counts towards the next one.
+            self.reckoned += new * EACH;
         }
         match self.left.checked_sub(1) {
             Some(left) => {
