@@ -8,7 +8,8 @@
 //! not preferred. A socket that since it fell silent was passed over by one that had rested longer *and* by
 //! one that had rested less, both of which are silent themselves now, and which itself had been preferred to
 //! one of those before, is in no such order: it is not there to be handed out. It must have been passed over as
-//! often as there are silent ones, since chance passes over some, too. Three such sockets are a habit, and then
+//! often as there are silent ones, since chance passes over some, too. The order is the pool's: once two sockets
+//! have shown that there is none, others need not show both halves again. Three such sockets are a habit, and then
 //! those that fell silent after the first are counted, too.
 //!
 //! They must have been silent for `--idle`, and twice as long as any rest that began since the first fell
@@ -49,12 +50,19 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         .iter()
         .filter(|rest| fellows.contains(&rest.cookie))
         .collect();
-    let missing: Vec<Nanos> = silent
+    let looks: Vec<(Nanos, Absence)> = silent
         .iter()
-        .filter(|(since, connection)| {
-            is_missing(connection.cookie, *since, &rests, fellows.len(), view.grace)
+        .map(|&(since, connection)| {
+            let absence = absence(connection.cookie, since, &rests, fellows.len(), view.grace);
+            (since, absence)
         })
-        .map(|&(since, _)| since)
+        .collect();
+    // The order is the pool's: what two have shown of it holds for the others.
+    let shown = looks.iter().filter(|look| look.1 == Absence::Shown).count() >= SHOWN;
+    let missing: Vec<Nanos> = looks
+        .into_iter()
+        .filter(|&(_, absence)| absence == Absence::Shown || shown && absence == Absence::Passed)
+        .map(|(since, _)| since)
         .collect();
     let first = *missing.first()?;
     let longest = view
@@ -132,8 +140,21 @@ fn load_goes_on(view: &View, first: Nanos, silent: &[(Nanos, &Connection)], poli
     now.saturating_mul(100) >= then.saturating_mul(policy.rules.load)
 }
 
-/// Whether what others did shows that this one could not be handed out.
-fn is_missing(cookie: Cookie, since: Nanos, rests: &[&Rest], fellows: usize, grace: Nanos) -> bool {
+/// Sockets that must show by themselves that the pool has no order: one may be chance.
+const SHOWN: usize = 2;
+
+/// What others did shows of one that is silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Absence {
+    /// Nothing, or too little.
+    No,
+    /// It was passed over in a way that a stack or a queue has, too, and it does not come last in a list.
+    Passed,
+    /// In no order of which we know could it have been passed over, if it had been there to be handed out.
+    Shown,
+}
+
+fn absence(cookie: Cookie, since: Nanos, rests: &[&Rest], fellows: usize, grace: Nanos) -> Absence {
     // Both were idle when the snapshot looked, and the other one was used after that.
     let passed = || {
         rests
@@ -144,13 +165,16 @@ fn is_missing(cookie: Cookie, since: Nanos, rests: &[&Rest], fellows: usize, gra
     let no_queue = passed().any(|rest| rest.from > since.saturating_add(grace));
     // A pool that hands out at random passes over each of its idle ones some times, too.
     let often = passed().count() >= fellows;
-    often && no_stack && no_queue && {
-        let preferred_to_it: BTreeSet<Cookie> = passed().map(|rest| rest.cookie).collect();
-        let own = rests.iter().filter(|rest| rest.cookie == cookie);
-        own.into_iter().any(|own| {
-            rests.iter().any(|other| {
-                preferred_to_it.contains(&other.cookie) && other.from <= own.seen && own.seen <= other.seen
-            })
+    let preferred_to_it: BTreeSet<Cookie> = passed().map(|rest| rest.cookie).collect();
+    let own = || rests.iter().filter(|rest| rest.cookie == cookie);
+    let no_list = own().any(|own| {
+        rests.iter().any(|other| {
+            preferred_to_it.contains(&other.cookie) && other.from <= own.seen && own.seen <= other.seen
         })
+    });
+    match (often && no_list, no_stack && no_queue) {
+        (false, _) => Absence::No,
+        (true, false) => Absence::Passed,
+        (true, true) => Absence::Shown,
     }
 }
