@@ -36,9 +36,9 @@ pub fn write(records: &[Record]) -> Result<String> {
     page += "*attach*: before the application starts, or so many seconds after. *claimed / true*: sockets in the last \
              line of true findings, and those that had leaked by then (one that leaked within the last `--idle` cannot \
              be claimed yet; a line is repeated at most each 10 s). *s*: seconds from attach or from the third leaked \
-             socket, whichever is later, to the first true finding. *at*: leaked sockets at that moment. *function*: whether the finding has the function of the label: in its \
-             message, on the stack that opened the sockets, or on the one that used them last (in brackets where the \
-             leak began before attach). *scan*: one look at the end.\n\n";
+             socket, whichever is later, to the first true finding, which may be `suspect` yet. *at*: leaked sockets at that \
+             moment. *function*: whether the finding has the function of the label: in its message, on the stack that \
+             opened the sockets, or on the one that used them last (in brackets where the leak began before attach). *scan*: one look at the end.\n\n";
     page += "| scenario | label | attach | watch | claimed / true | s | at | function | scan | predicted | |\n\
              | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
     for record in records {
