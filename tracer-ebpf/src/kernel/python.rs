@@ -122,8 +122,10 @@ pub(crate) fn fingerprint() -> u64 {
     hash
 }
 
-/// Frames that [`fingerprint`] looks at: beyond the driver's own, so that its callers differ.
-const FINGERPRINT_FRAMES: usize = 8;
+/// Frames that [`fingerprint`] looks at: beyond the driver's own and those of a mapper above it, so that its callers differ.
+/// From the driver's send to the function of the application there are eleven with the core of SQLAlchemy, and more with its
+/// mapper.
+const FINGERPRINT_FRAMES: usize = 32;
 
 /// Whether the current process runs a CPython that can be walked.
 #[inline(always)]
