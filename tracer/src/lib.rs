@@ -10,6 +10,7 @@ pub mod callsite;
 pub mod case;
 pub mod cli;
 pub mod event;
+pub mod fnv;
 pub mod journal;
 pub mod ledger;
 pub mod output;

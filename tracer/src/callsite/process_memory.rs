@@ -210,6 +210,25 @@ pub mod testing {
     use std::collections::BTreeMap;
 
     use super::Memory;
+    use crate::callsite::Frame;
+
+    /// Fields of eight bytes, one after another.
+    #[must_use]
+    pub fn words(words: &[u64]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    }
+
+    /// Function, file and line of each frame.
+    #[must_use]
+    pub fn told(frames: &[Frame]) -> Vec<(&str, Option<&str>, Option<u32>)> {
+        frames
+            .iter()
+            .map(|frame| {
+                let function = frame.function.as_deref().unwrap_or("?");
+                (function, frame.file.as_deref(), frame.line)
+            })
+            .collect()
+    }
 
     /// Pieces by address; what is in none of them can't be read.
     #[derive(Clone, Debug, Default)]

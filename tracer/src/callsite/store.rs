@@ -10,8 +10,9 @@ use std::{
 
 use super::{
     Frame, Quality, Site, SiteId,
-    native::{HASH_START, NativeStack, Symbols, hash},
+    native::{NativeStack, Symbols},
 };
+use crate::fnv;
 
 /// Sites that are kept: some 20 frames of 50 bytes each, so 4 MiB usually. The oldest goes.
 const MOST: usize = 4096;
@@ -60,19 +61,19 @@ impl Unnamed {
     /// Which site it is: see [`SiteId`].
     #[must_use]
     pub fn id(&self) -> SiteId {
-        let id = self.order.iter().fold(HASH_START, |id, place| match *place {
+        let id = self.order.iter().fold(fnv::START, |id, place| match *place {
             Place::Native(index) if self.interpreter.get(index) == Some(&true) => id,
-            Place::Native(index) => self.native.frames.get(index).map_or(id, |frame| {
-                let module = frame.module.as_ref().map_or(0, |module| module.identity());
-                hash(hash(id, &module.to_le_bytes()), &frame.offset.to_le_bytes())
-            }),
+            Place::Native(index) => {
+                let frame = self.native.frames.get(index);
+                frame.map_or(id, |frame| frame.identify(id))
+            }
             Place::Named(index) => self.named.get(index).map_or(id, |frame| {
                 let texts = [&frame.function, &frame.file];
                 let id = texts.into_iter().flatten().fold(id, |id, text| {
                     // The end counts, too, or two texts could be taken for one.
-                    hash(hash(id, text.as_bytes()), &[0])
+                    fnv::hash(fnv::hash(id, text.as_bytes()), &[0])
                 });
-                hash(id, &frame.line.unwrap_or(0).to_le_bytes())
+                fnv::hash(id, &frame.line.unwrap_or(0).to_le_bytes())
             }),
         });
         SiteId(id.max(1))

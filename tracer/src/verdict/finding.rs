@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     event::{Cookie, Nanos, SECOND, Server},
+    fnv,
     ledger::{Connection, GroupKey},
     owner::ProcessId,
 };
@@ -205,7 +206,7 @@ impl Finding {
     pub(super) fn of_breach(mut self, breach: Breach) -> Self {
         self.id = match breach {
             Breach::Headroom { .. } => FindingId::of_server(self.kind, &self.server),
-            other => FindingId(fnv(&format!("{} {}", self.id, other.name()))),
+            other => FindingId(fnv::short(&format!("{} {}", self.id, other.name()))),
         };
         self.breach = Some(breach);
         self
@@ -266,7 +267,7 @@ impl Finding {
 impl FindingId {
     /// Of what is about a server, whichever process it names.
     pub(super) fn of_server(kind: Kind, server: &Server) -> Self {
-        Self(fnv(&format!(
+        Self(fnv::short(&format!(
             "{} {} {}",
             kind.name(),
             server.system,
@@ -276,7 +277,7 @@ impl FindingId {
 }
 
 fn identify(kind: Kind, key: &GroupKey) -> FindingId {
-    FindingId(fnv(&format!(
+    FindingId(fnv::short(&format!(
         "{} {} {} {} {}",
         kind.name(),
         key.process.pid,
@@ -284,14 +285,6 @@ fn identify(kind: Kind, key: &GroupKey) -> FindingId {
         key.server.system,
         key.server.place
     )))
-}
-
-/// FNV-1a over what the finding is about (<http://www.isthe.com/chongo/tech/comp/fnv/>): small, and the same
-/// on every machine and in every version.
-fn fnv(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    })
 }
 
 /// Without history: the pace at which these sockets came up. Each counts from when it was opened, or, where that

@@ -15,7 +15,7 @@ use std::{
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::elf::Bytes;
+use super::elf::{Bytes, half, int, word};
 
 /// Most bytes of symbols that are copied. Chromium's have 60 MiB.
 const MAX_SYMBOLS: u64 = 128 * 1024 * 1024;
@@ -128,27 +128,6 @@ fn wanted_debug(sections: &[u8], names: &[u8]) -> bool {
         .filter(|section| is_debug(section, names));
     let size = sizes.fold(0u64, |sum, section| sum.saturating_add(word(section, 32)));
     size > 0 && size <= MAX_DEBUG
-}
-
-fn word(bytes: &[u8], at: usize) -> u64 {
-    bytes
-        .get(at..)
-        .and_then(|rest| rest.first_chunk())
-        .map_or(0, |chunk| u64::from_le_bytes(*chunk))
-}
-
-fn int(bytes: &[u8], at: usize) -> u32 {
-    bytes
-        .get(at..)
-        .and_then(|rest| rest.first_chunk())
-        .map_or(0, |chunk| u32::from_le_bytes(*chunk))
-}
-
-fn half(bytes: &[u8], at: usize) -> u16 {
-    bytes
-        .get(at..)
-        .and_then(|rest| rest.first_chunk())
-        .map_or(0, |chunk| u16::from_le_bytes(*chunk))
 }
 
 #[cfg(test)]

@@ -261,21 +261,22 @@ fn build_id(mut notes: &[u8]) -> Option<Box<[u8]>> {
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> u64 {
+/// Eight bytes of a header; 0 beyond its end, as are the two below.
+pub(super) fn word(bytes: &[u8], at: usize) -> u64 {
     bytes
         .get(at..)
         .and_then(|rest| rest.first_chunk())
         .map_or(0, |chunk| u64::from_le_bytes(*chunk))
 }
 
-fn int(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn int(bytes: &[u8], at: usize) -> u32 {
     bytes
         .get(at..)
         .and_then(|rest| rest.first_chunk())
         .map_or(0, |chunk| u32::from_le_bytes(*chunk))
 }
 
-fn half(bytes: &[u8], at: usize) -> u16 {
+pub(super) fn half(bytes: &[u8], at: usize) -> u16 {
     bytes
         .get(at..)
         .and_then(|rest| rest.first_chunk())

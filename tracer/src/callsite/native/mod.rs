@@ -28,17 +28,6 @@ pub use module::Module;
 pub use symbols::Symbols;
 pub use unwind::{End, Found, NativeFrame, NativeStack, Unwinder};
 
-/// FNV-1a's offset basis for 64 bits, <http://www.isthe.com/chongo/tech/comp/fnv/>.
-pub const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
-
-/// FNV-1a: small, and the same on every machine and in every version. Nobody's safety rests on it.
-#[must_use]
-pub fn hash(start: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(start, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
-}
-
 // They read the registers of x86-64.
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests;

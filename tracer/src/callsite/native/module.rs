@@ -21,6 +21,7 @@ use super::{
     elf::{Bytes, Elf},
     gopclntab::GoTable,
 };
+use crate::fnv;
 
 /// Which version of which file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -98,13 +99,13 @@ impl Module {
         });
         // Without a build id the file itself is the best name: the same in each process, and after a restart.
         let identity = match (&build_id, key) {
-            (Some(id), _) => super::hash(super::HASH_START, id.as_bytes()),
+            (Some(id), _) => fnv::hash(fnv::START, id.as_bytes()),
             (None, Some(key)) => {
-                let hash = super::hash(super::HASH_START, path.as_bytes());
-                let hash = super::hash(hash, &key.size.to_le_bytes());
-                super::hash(hash, &key.modified.0.to_le_bytes())
+                let hash = fnv::hash(fnv::START, path.as_bytes());
+                let hash = fnv::hash(hash, &key.size.to_le_bytes());
+                fnv::hash(hash, &key.modified.0.to_le_bytes())
             }
-            (None, None) => super::hash(super::HASH_START, path.as_bytes()),
+            (None, None) => fnv::hash(fnv::START, path.as_bytes()),
         };
         Ok(Self {
             path: path.to_owned(),

@@ -18,7 +18,10 @@ use super::{
     modules::{Modules, Place},
     registers::{FRAME, Registers, Witnesses},
 };
-use crate::callsite::{Capture, Quality, SiteId};
+use crate::{
+    callsite::{Capture, Quality, SiteId},
+    fnv,
+};
 
 /// Most frames of a stack. With 64 KiB of stack there can't be many more.
 const MAX_FRAMES: usize = 1_024;
@@ -142,13 +145,17 @@ impl NativeStack {
     /// differs from process to process.
     #[must_use]
     pub fn id(&self) -> SiteId {
-        SiteId(self.frames.iter().fold(super::HASH_START, |hash, frame| {
-            let identity = frame.module.as_ref().map_or(0, |module| module.identity());
-            super::hash(
-                super::hash(hash, &identity.to_le_bytes()),
-                &frame.offset.to_le_bytes(),
-            )
-        }))
+        let frames = self.frames.iter();
+        SiteId(frames.fold(fnv::START, |id, frame| frame.identify(id)))
+    }
+}
+
+impl NativeFrame {
+    /// A site's hash with this frame in it: its file, and its place there.
+    #[must_use]
+    pub fn identify(&self, id: u64) -> u64 {
+        let module = self.module.as_ref().map_or(0, |module| module.identity());
+        fnv::hash(fnv::hash(id, &module.to_le_bytes()), &self.offset.to_le_bytes())
     }
 }
 

@@ -3,13 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::callsite::process_memory::testing::{Noise, Pieces};
+use crate::callsite::process_memory::testing::{Noise, Pieces, told, words};
 
 const GLOBALS: u64 = 0x1000;
-
-fn words(words: &[u64]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
-}
 
 fn string(memory: &mut Pieces, at: u64, text: &str) {
     let mut bytes = words(&[1, 0, text.len() as u64]);
@@ -69,18 +65,8 @@ fn engine() -> (Pieces, Engine) {
 fn internal_functions_methods_and_the_files_own_code_are_told() {
     let (memory, engine) = engine();
     let frames = engine.frames(&memory).expect("frames");
-    let told: Vec<_> = frames
-        .iter()
-        .map(|frame| {
-            (
-                frame.function.as_deref().unwrap_or("?"),
-                frame.file.as_deref(),
-                frame.line,
-            )
-        })
-        .collect();
     assert_eq!(
-        told,
+        told(&frames),
         [
             ("PDO::__construct", None, None),
             ("Orders::__construct", Some("/srv/app.php"), Some(12)),

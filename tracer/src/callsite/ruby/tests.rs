@@ -3,14 +3,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::callsite::process_memory::testing::{Noise, Pieces};
+use crate::callsite::process_memory::testing::{Noise, Pieces, told, words};
 
 const VM: u64 = 0x1000;
 const SP: u64 = 0x7fff_0000;
-
-fn words(words: &[u64]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
-}
 
 /// A string within its object; at most 23 bytes.
 fn string(memory: &mut Pieces, at: u64, text: &str) {
@@ -70,18 +66,8 @@ fn machine() -> (Pieces, Machine) {
 fn methods_come_with_file_and_line_and_functions_in_c_are_left_out() {
     let (memory, machine) = machine();
     let frames = machine.frames(&memory, SP).expect("frames");
-    let told: Vec<_> = frames
-        .iter()
-        .map(|frame| {
-            (
-                frame.function.as_deref().unwrap_or("?"),
-                frame.file.as_deref(),
-                frame.line,
-            )
-        })
-        .collect();
     assert_eq!(
-        told,
+        told(&frames),
         [
             ("find", Some("/srv/app.rb"), Some(12)),
             ("<main>", Some("/srv/app.rb"), Some(30))

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::callsite::{
     java::layout::{Blob, Compiled, Heap, Method, Source},
-    process_memory::testing::{Noise, Pieces},
+    process_memory::testing::{Noise, Pieces, words},
 };
 
 const CODE: u64 = 0x10_0000;
@@ -57,10 +57,6 @@ fn layout() -> Layout {
         anchor: [0, 8, 16],
         excluded: 0,
     }
-}
-
-fn words(words: &[u64]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
 fn symbol(memory: &mut Pieces, at: u64, text: &str) {
