@@ -1,6 +1,6 @@
 //! Names that a program writes down for the code that it makes itself: `/tmp/perf-PID.map`.
 //!
-//! .NET (`DOTNET_PerfMapEnabled=1`), Erlang (`+JPperf true`), LuaJIT and others write it if they are asked to. It is read for
+//! .NET (`DOTNET_PerfMapEnabled=1`), Erlang (`+JPperf true`), `LuaJIT` and others write it if they are asked to. It is read for
 //! processes of which no reader here knows the runtime. It is a file in the process's own `/tmp`, named by the pid that the
 //! process has in its own namespace. Code is moved and thrown away, and later lines then speak of the same addresses: the last
 //! one counts.
