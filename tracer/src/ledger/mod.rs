@@ -10,7 +10,7 @@
 //!
 //! A walk over all descriptors is not atomic: a descriptor that is handed from a process not yet visited to
 //! one already visited is in no row, like one that is in flight in a message. A TCP socket tells when it
-//! ends, so it is kept. A unix socket, and any socket after a loss, counts as closed, and as opened anew
+//! ends, so it is kept (one whose connection has ended already, until three walks have missed it). A unix socket, and any socket after a loss, counts as closed, and as opened anew
 //! when it is met again.
 
 #![forbid(unsafe_code)]
@@ -101,6 +101,10 @@ impl Totals {
         self.lost.values().sum()
     }
 }
+
+/// So many walks in a row must miss a TCP socket whose connection has ended before it counts as let go of: one may
+/// miss a descriptor that changes hands, see the module's head. As long as nothing is lost, its end is told anyway.
+const WALKS_TO_BE_GONE: u32 = 3;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -481,12 +485,14 @@ impl Ledger {
                     connection.let_go();
                     // TCP tells when it ends, so an unheld socket is in flight (SCM_RIGHTS) or registered
                     // with io_uring; unless events were lost. What is ending may take minutes to say so when
-                    // the server is out of reach. Unix sockets never tell.
-                    let ending = match connection.state {
-                        State::Closing => true,
-                        State::Closed => !snapshot.open_only,
-                        _ => false,
-                    };
+                    // the server is out of reach, and never does once it is dissolved (`AF_UNSPEC`). Unix
+                    // sockets never tell.
+                    let ending = connection.missed >= WALKS_TO_BE_GONE
+                        && match connection.state {
+                            State::Closing => true,
+                            State::Closed => !snapshot.open_only,
+                            _ => false,
+                        };
                     if self.unsettled || !connection.tells() || ending {
                         gone.insert(cookie);
                     }

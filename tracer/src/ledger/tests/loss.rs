@@ -97,7 +97,11 @@ fn a_close_that_cannot_reach_the_server_is_not_open_for_minutes() {
     books.snapshot(200, 210, [row(205, 1, 7, 3)]);
     let [first, _, _, last] = closed(300, 1);
     books.feed([first]);
-    books.snapshot(400, 410, []);
+    for began in [400, 500, 600] {
+        // A walk may miss a descriptor that changes hands, so one or two of them prove nothing.
+        assert_eq!(books.closed, []);
+        books.snapshot(began, began + 10, []);
+    }
     assert_eq!(books.closed, [(Cookie(1), Cause::Local)]);
     books.feed([last]);
     assert_eq!(books.totals(), (1, 1, 0, 0));
