@@ -55,6 +55,10 @@ pub struct Rest {
 
 /// See the module's head. There may be many, so it is kept small (a test says how small); what is unknown of most,
 /// or takes less room than it says, is behind a method.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that do not depend on each other, a byte each"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
     /// The socket.

@@ -10,8 +10,8 @@
 //!
 //! A walk over all descriptors is not atomic: a descriptor that is handed from a process not yet visited to
 //! one already visited is in no row, like one that is in flight in a message. A TCP socket tells when it
-//! ends, so it is kept (one whose connection has ended already, until three walks have missed it). A unix socket, and any socket after a loss, counts as closed, and as opened anew
-//! when it is met again.
+//! ends, so it is kept (one whose connection has ended already, until three walks have missed it). A unix socket,
+//! and any socket after a loss, counts as closed, and as opened anew when it is met again.
 
 #![forbid(unsafe_code)]
 
@@ -134,7 +134,7 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// Default of `--max-connections`: some 55 MB at most, and more than any host has had in an incident that
+    /// Default of `--max-connections`: some 30 MB at most, and more than any host has had in an incident that
     /// we know of.
     pub const LIMIT: usize = 100_000;
 
@@ -487,7 +487,7 @@ impl Ledger {
                     // with io_uring; unless events were lost. What is ending may take minutes to say so when
                     // the server is out of reach, and never does once it is dissolved (`AF_UNSPEC`). Unix
                     // sockets never tell.
-                    let ending = connection.missed >= WALKS_TO_BE_GONE
+                    let ending = connection.holders.missed() >= WALKS_TO_BE_GONE
                         && match connection.state {
                             State::Closing => true,
                             State::Closed => !snapshot.open_only,

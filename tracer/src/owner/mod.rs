@@ -31,7 +31,7 @@ const NANOS_PER_TICK: u64 = 1_000_000_000 / 100;
 // Twelve bytes, not sixteen, so that a number beside it (a descriptor's, a thread's) costs four and not eight: each
 // connection in the books has two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[repr(packed(4))]
+#[repr(Rust, packed(4))]
 pub struct ProcessId {
     /// The process (thread group) in the host's pid namespace.
     pub pid: u32,

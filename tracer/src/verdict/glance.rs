@@ -220,7 +220,7 @@ fn in_order<'a>(sockets: Vec<&'a Connection>, rules: &Rules) -> Vec<&'a Connecti
     let by_descriptor = rising(sockets.clone(), rules, |socket| {
         Some(u64::from(socket.holders.first()?.fd))
     });
-    let by_inode = rising(sockets, rules, |socket| socket.inode());
+    let by_inode = rising(sockets, rules, Connection::inode);
     let most = if by_inode.len() > by_descriptor.len() {
         by_inode
     } else {
