@@ -158,7 +158,7 @@ pub fn finding(finding: &Finding, known: Known<'_>, next: Option<&str>) -> Strin
 
 /// What the sockets have carried: leaked ones have each done one piece of work.
 fn used(finding: &Finding) -> Option<String> {
-    let traffic = || finding.sockets.iter().map(|socket| socket.connection.traffic);
+    let traffic = || finding.sockets.iter().map(|socket| socket.connection.traffic());
     let sends = (
         traffic().filter_map(|t| t.sends).min()?,
         traffic().filter_map(|t| t.sends).max()?,
@@ -263,12 +263,12 @@ fn sockets(finding: &Finding) -> String {
                 .first()
                 .map_or_else(|| "?".to_owned(), |holder| holder.fd.to_string()),
             connection
-                .client
+                .client()
                 .map_or_else(|| "unix".to_owned(), |client| client.to_string()),
             connection.state.name().to_owned(),
             evidence.idle.map_or_else(|| "?".to_owned(), human),
-            bytes(connection.traffic.bytes_sent),
-            bytes(connection.traffic.bytes_received),
+            bytes(connection.traffic().bytes_sent),
+            bytes(connection.traffic().bytes_received),
         ];
         row.extend(history.then(|| evidence.passed_over.to_string()));
         table.add_row(row);
