@@ -136,7 +136,10 @@ pub(crate) fn fingerprint() -> u64 {
         if frame == 0 || connleak_python_step(frame) == NOTHING {
             break;
         }
-        let Step { frame: found, previous } = place.step;
+        let Step {
+            frame: found,
+            previous,
+        } = place.step;
         frame = previous;
         // The instruction, too: a function may use a connection in several places.
         for word in [found.code, found.instruction] {

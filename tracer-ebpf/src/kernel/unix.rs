@@ -15,8 +15,7 @@ use super::{
     Skip, access,
     read::{self, Direct, Read as _, member, offset},
     send::{count, send_in_place},
-    socket, stack,
-    wire as hello,
+    socket, stack, wire as hello,
 };
 
 /// What each client's end has carried, by cookie. The least recently used go when it is full, and count as

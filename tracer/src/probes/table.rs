@@ -253,7 +253,9 @@ impl Probe {
             Hook::Next(_, map) => {
                 let program: &mut BtfTracePoint = program.try_into()?;
                 let program = program.fd()?.try_clone()?;
-                let map = ebpf.map_mut(map).with_context(|| format!("the kernel object has no map {map}"))?;
+                let map = ebpf
+                    .map_mut(map)
+                    .with_context(|| format!("the kernel object has no map {map}"))?;
                 ProgramArray::try_from(map)?.set(0, &program, 0)?;
             }
             Hook::Iterator(_) => {}
