@@ -31,7 +31,7 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     }
     let silent: Vec<&Connection> = view
         .silent_for(0)
-        .filter(|connection| connection.opened_at.is_none())
+        .filter(|connection| connection.opened_at().is_none())
         // Those have a verdict of their own.
         .filter(|connection| connection.never_sent() != Some(true))
         .filter(|connection| connection.last_activity().is_some_and(|at| at < attached_at))
@@ -88,22 +88,25 @@ fn judge<'a>(
         .connections
         .iter()
         .copied()
-        .filter(|connection| connection.opened_at.is_none() && connection.state == State::Established)
+        .filter(|connection| connection.opened_at().is_none() && connection.state == State::Established)
         .filter(|connection| connection.last_activity().is_some_and(|at| at >= attached_at))
         .collect();
-    let newest = sockets.iter().filter_map(|socket| socket.inode).max();
+    let newest = sockets.iter().filter_map(|socket| socket.inode()).max();
     let most = sockets
         .iter()
-        .filter_map(|socket| socket.traffic.bytes_sent)
+        .filter_map(|socket| socket.traffic().bytes_sent)
         .max();
     let among = |other: &&Connection| {
         let little = most.map(|most| most.saturating_mul(rules.at_work));
-        other.inode < newest && (little.is_none() || other.traffic.bytes_sent <= little)
+        other.inode() < newest && (little.is_none() || other.traffic().bytes_sent <= little)
     };
     let used_again = others.iter().any(among);
     // One that is newer is the next of them.
-    let alone = silent == count && others.iter().all(|other| other.inode > newest);
-    let mut sends: Vec<u32> = sockets.iter().filter_map(|socket| socket.traffic.sends).collect();
+    let alone = silent == count && others.iter().all(|other| other.inode() > newest);
+    let mut sends: Vec<u32> = sockets
+        .iter()
+        .filter_map(|socket| socket.traffic().sends)
+        .collect();
     sends.sort_unstable();
     let used_once = sends
         .get(sends.len() / 2)
@@ -183,10 +186,10 @@ fn judge<'a>(
 /// The most that have sent about as much as each other: what is used once by the same code has. All, where that is
 /// not known.
 fn alike(mut sockets: Vec<&Connection>) -> Vec<&Connection> {
-    if sockets.iter().any(|socket| socket.traffic.bytes_sent.is_none()) {
+    if sockets.iter().any(|socket| socket.traffic().bytes_sent.is_none()) {
         return sockets;
     }
-    sockets.sort_by_key(|socket| (socket.traffic.bytes_sent, socket.cookie));
+    sockets.sort_by_key(|socket| (socket.traffic().bytes_sent, socket.cookie));
     let mut most = 0..0;
     let mut first = 0;
     for last in 0..sockets.len() {
@@ -202,7 +205,7 @@ fn alike(mut sockets: Vec<&Connection>) -> Vec<&Connection> {
 
 /// Whether neither has sent more than half as much again as the other.
 fn is_alike(one: &Connection, other: &Connection) -> bool {
-    let (Some(one), Some(other)) = (one.traffic.bytes_sent, other.traffic.bytes_sent) else {
+    let (Some(one), Some(other)) = (one.traffic().bytes_sent, other.traffic().bytes_sent) else {
         return true;
     };
     one.max(other).saturating_mul(2) <= one.min(other).saturating_mul(3)
@@ -217,7 +220,7 @@ fn in_order<'a>(sockets: Vec<&'a Connection>, rules: &Rules) -> Vec<&'a Connecti
     let by_descriptor = rising(sockets.clone(), rules, |socket| {
         Some(u64::from(socket.holders.first()?.fd))
     });
-    let by_inode = rising(sockets, rules, |socket| socket.inode);
+    let by_inode = rising(sockets, rules, Connection::inode);
     let most = if by_inode.len() > by_descriptor.len() {
         by_inode
     } else {

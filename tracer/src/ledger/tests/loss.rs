@@ -147,7 +147,7 @@ fn a_unix_socket_whose_first_data_is_told_again_is_not_opened_again() {
     books.snapshot(200, 210, [unix_row(205, 1, 7, 3)]);
     books.feed(told(300));
     assert_eq!(books.totals(), (1, 0, 0, 0));
-    assert_eq!(books.get(1).and_then(|it| it.opened_at), Some(100 * MS));
+    assert_eq!(books.get(1).and_then(Connection::opened_at), Some(100 * MS));
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn replay(stream: &[Event]) -> Books {
 fn open(books: &Books) -> BTreeMap<Cookie, (State, Vec<Holder>)> {
     let connections = books.ledger.connections();
     connections
-        .map(|it| (it.cookie, (it.state, it.holders.clone())))
+        .map(|it| (it.cookie, (it.state, it.holders.to_vec())))
         .collect()
 }
 
