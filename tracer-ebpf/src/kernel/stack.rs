@@ -151,11 +151,17 @@ fn scratch() -> Option<&'static mut Scratch> {
     Some(unsafe { &mut *place })
 }
 
+/// Whether stacks are wanted, and can be had.
+#[inline(always)]
+pub(crate) fn wanted() -> bool {
+    stack_bytes() != 0
+}
+
 /// Whether sends are of interest.
 #[inline(always)]
 pub(crate) fn follows_uses() -> bool {
     // SAFETY: a live static, set before load.
-    stack_bytes() != 0 && unsafe { core::ptr::read_volatile(&raw const LAST_USE) != 0 }
+    wanted() && unsafe { core::ptr::read_volatile(&raw const LAST_USE) != 0 }
 }
 
 #[inline(always)]
@@ -174,7 +180,7 @@ pub(crate) fn opened(cookie: u64, at: u64, process_start: u64) {
     }
     let caller = Caller::current();
     scratch.begin(STACK_OPENED, cookie, at, process_start, &caller);
-    scratch.copy(&caller);
+    connleak_copy();
 }
 
 /// The current thread has sent on a socket that is tracked.
@@ -245,7 +251,7 @@ fn changed(scratch: &mut Scratch, last: &mut Use, cookie: u64, caller: &Caller, 
         scratch.head.flags |= STACK_KNOWN;
         sent = scratch.send(0);
     } else if last.take(at) && scratch.may(at, |scratch| &mut scratch.used, USED_MAX) {
-        sent = scratch.copy(caller);
+        sent = connleak_copy() != 0;
         if sent && !is_managed(scratch.head.pid) {
             // Full is not possible: the least recent goes.
             let _ = KNOWN.insert(fingerprint, 1, 0);
@@ -264,14 +270,21 @@ fn changed(scratch: &mut Scratch, last: &mut Use, cookie: u64, caller: &Caller, 
     last.lost = u32::from(!sent);
 }
 
+/// Copies the stack of the thread whose head this processor's place has, and sends it; 0 when it did not fit.
+///
+/// It and the two below are functions of their own in the eyes of the verifier, too (global ones, since 5.6), which looks
+/// at each once, and not anew for each state in which it is called. Old kernels look into them even where nobody calls
+/// them, so they ask first whether stacks can be had at all.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn connleak_copy() -> u32 {
+    scratch().map_or(0, |scratch| u32::from(scratch.copy()))
+}
+
 /// Bit of what [`connleak_python_walk`] returns: there are more frames.
 const WALK_CUT: u32 = 1 << 31;
 
 /// Writes the current thread's Python frames to the beginning of this processor's body; gives their number.
-///
-/// A function of its own in the eyes of the verifier, too (a global one, since 5.6): which looks at it once, and not
-/// anew for each state in which it is called. Old kernels look into it even where nobody calls it, so it asks first
-/// whether stacks can be had at all.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn connleak_python_walk() -> u32 {
@@ -281,7 +294,7 @@ pub extern "C" fn connleak_python_walk() -> u32 {
     walk.count | if walk.cut { WALK_CUT } else { 0 }
 }
 
-/// What tells one use in Python from another. A function of its own for the same reason.
+/// What tells one use in Python from another.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn connleak_python_fingerprint() -> u64 {
@@ -432,13 +445,13 @@ impl Scratch {
 
     /// Copies the stack and sends the record; says whether it fitted.
     #[inline(always)]
-    fn copy(&mut self, caller: &Caller) -> bool {
+    fn copy(&mut self) -> bool {
         // SAFETY: a live static, set before load.
         if STACKS.query(AVAILABLE_DATA) > unsafe { core::ptr::read_volatile(&raw const STACKS_FULL_AT) } {
             count(Counter::StackRingFull);
             return false;
         }
-        if !caller.user {
+        if self.head.flags & STACK_NO_USER != 0 {
             return self.send(0);
         }
         let walked = connleak_python_walk();
@@ -452,7 +465,7 @@ impl Scratch {
         let mut copied = 0u32;
         // A page each, of which the first and the last may be parts.
         for _ in 0..=STACK_BYTES_MAX / PIECE {
-            let address = caller.sp.wrapping_add(u64::from(copied));
+            let address = self.head.sp.wrapping_add(u64::from(copied));
             let piece = (PIECE - (address as u32 & (PIECE - 1))).min(limit.saturating_sub(copied));
             if piece == 0 || !read_user(&mut self.body, behind + copied, piece, address) {
                 break;
