@@ -196,7 +196,9 @@ fn a_pool_is_known_by_its_library() {
     let go = |function: &str| frame(Runtime::Go, function, "", "/srv/app");
     assert!(through_a_pool(&[go("database/sql.(*DB).conn"), go("main.find")]));
     assert!(!through_a_pool(&[go("github.com/lib/pq.Open"), go("main.find")]));
-    assert!(through_a_pool(&[go("github.com/gomodule/redigo/redis.(*Pool).dial")]));
+    assert!(through_a_pool(&[go(
+        "github.com/gomodule/redigo/redis.(*Pool).dial"
+    )]));
     assert!(!through_a_pool(&[go("github.com/gomodule/redigo/redis.Dial")]));
     let asyncpg = "/v/lib/python3.11/site-packages/asyncpg";
     let python = |file: &str| frame(Runtime::Python, "connect", &format!("{asyncpg}/{file}"), "");
