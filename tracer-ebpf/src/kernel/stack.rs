@@ -8,7 +8,7 @@
 use aya_ebpf::{
     helpers::{
         bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_get_smp_processor_id, bpf_ktime_get_ns,
-        bpf_task_pt_regs, generated,
+        bpf_probe_read_user, bpf_task_pt_regs, generated,
     },
     macros::map,
     maps::{Array, LruHashMap, RingBuf},
@@ -134,6 +134,10 @@ const NO_USER: u32 = 0x0020_0000 | 0x0000_0010 | 0x0000_4000;
 const NEAR: u32 = 512;
 /// The same where the rest of them is not there: the stack has just begun.
 const NEAREST: u32 = 128;
+
+/// Callers that are told apart by the chain of frame pointers, where code keeps one: between a function of an application in Go
+/// and the system call there are a dozen with redigo, and twenty with `database/sql`.
+const CHAIN: u32 = 24;
 
 /// A prime near 2^64 over the golden ratio, as multiplicative hashing likes it (Knuth, 6.4).
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -295,8 +299,9 @@ pub extern "C" fn connleak_python_walk() -> u32 {
 }
 
 /// What tells one use from another in machine code: the registers, and every address in the executable's code among the
-/// words near the stack pointer, which is how an application's own functions show behind a library's. Other words are
-/// data, and differ from call to call.
+/// words near the stack pointer, which is how an application's own functions show behind a library's, and beyond those
+/// among the return addresses that a chain of frame pointers leads to: what two functions in Go have below them is
+/// often of one size. Other words are data, and differ from call to call.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn connleak_near(ip: u64, sp: u64, fp: u64, start: u64, length: u64) -> u64 {
@@ -535,9 +540,9 @@ impl Scratch {
         let process = bpf_get_current_pid_tgid() >> 32;
         let mut hash = (process ^ ip).wrapping_mul(MIX) ^ sp;
         // Where code keeps something else in that register, it says nothing.
-        let frame = fp.wrapping_sub(sp);
-        if frame < u64::from(STACK_BYTES_MAX) {
-            hash = hash.wrapping_mul(MIX) ^ frame;
+        let size = fp.wrapping_sub(sp);
+        if size < u64::from(STACK_BYTES_MAX) {
+            hash = hash.wrapping_mul(MIX) ^ size;
         }
         let words = if read_user(&mut self.body, 0, NEAR, sp) {
             NEAR / 8
@@ -556,16 +561,38 @@ impl Scratch {
             }
             // SAFETY: below `NEAR` bytes, and the body is aligned to eight.
             let word = unsafe { core::ptr::read_volatile(place.add(index as usize)) };
-            // Few are in the code.
-            if word.wrapping_sub(start) < length {
-                sum = sum.wrapping_add(word.wrapping_mul(factor));
-            }
+            sum = sum.wrapping_add(if_within(word, start, length).wrapping_mul(factor));
             factor = factor.wrapping_add(MIX << 1);
             index += 1;
+        }
+        // Callers further out. What is no chain ends at once.
+        let mut frame = fp;
+        for _ in 0..CHAIN {
+            if frame.wrapping_sub(sp) >= u64::from(STACK_BYTES_MAX) {
+                break;
+            }
+            // SAFETY: the helper checks the address and fails on a bad one.
+            let Ok([outer, word]) = (unsafe { bpf_probe_read_user(frame as *const [u64; 2]) }) else {
+                break;
+            };
+            sum = sum.wrapping_add(if_within(word, start, length).wrapping_mul(factor));
+            factor = factor.wrapping_add(MIX << 1);
+            if outer <= frame {
+                break;
+            }
+            frame = outer;
         }
         // The upper half of a product depends on all of the word.
         hash.wrapping_mul(MIX) ^ sum ^ (sum >> 32)
     }
+}
+
+/// The word where it lies in the code, 0 elsewhere; without a branch, of which the verifier would follow both ways each time.
+#[inline(always)]
+fn if_within(word: u64, start: u64, length: u64) -> u64 {
+    let distance = word.wrapping_sub(start);
+    let mask = ((distance.wrapping_sub(length) & !distance).cast_signed() >> 63).cast_unsigned();
+    word & mask
 }
 
 /// Copies user memory into a place at an offset; `false` when it is not there.
