@@ -6,6 +6,8 @@ import time
 
 PG_URL = "postgresql+psycopg://"  # libpq takes the rest from PGHOST, PGPORT, PGUSER, PGDATABASE
 MYSQL = {"host": "127.0.0.1", "port": int(os.environ.get("MYSQL_PORT", 0)), "user": "root", "database": "mysql"}
+if "MYSQL_UNIX_PORT" in os.environ:
+    MYSQL["unix_socket"] = os.environ["MYSQL_UNIX_PORT"]
 REDIS = {"host": "127.0.0.1", "port": int(os.environ.get("REDIS_PORT", 0))}
 
 

@@ -18,12 +18,18 @@ pub enum Kind {
     Postgres,
     /// `PostgreSQL` over its unix-domain socket.
     PostgresUnix,
+    /// `PostgreSQL` over TCP that accepts TLS, and clients that insist on it.
+    PostgresTls,
     /// `MariaDB` over TCP.
     Mariadb,
+    /// `MariaDB` over its unix-domain socket.
+    MariadbUnix,
     /// Redis over TCP.
     Redis,
     /// `PostgreSQL` through a `PgBouncer` of the scenario's own.
     Pgbouncer,
+    /// Four servers at once: `PostgreSQL` on `127.0.0.1` and on `::1`, `MariaDB`, Redis, all over TCP.
+    Several,
 }
 
 /// One application with its label.

@@ -17,7 +17,8 @@ use crate::{agent, app};
 
 /// Where Debian's packages put Java's libraries.
 const JARS: &str = "/usr/share/java/HikariCP.jar:/usr/share/java/postgresql.jar:/usr/share/java/slf4j-api.jar:\
-                    /usr/share/java/slf4j-nop.jar";
+                    /usr/share/java/slf4j-nop.jar:/usr/share/java/commons-dbcp2.jar:/usr/share/java/commons-pool2.jar:\
+                    /usr/share/java/commons-logging.jar:/usr/share/java/c3p0.jar";
 
 /// Languages that are ready to run.
 pub struct Runtimes {

@@ -12,6 +12,7 @@ use crate::server::{
 /// Servers that scenarios share; absent when no scenario needs them.
 pub struct Servers {
     postgres: Option<Server>,
+    encrypted: Option<Server>,
     mariadb: Option<Server>,
     redis: Option<Server>,
 }
@@ -33,11 +34,12 @@ impl Servers {
         let on = |kinds: &[Kind], start: fn() -> Result<Server>| needed(kinds).then(start).transpose();
         Ok(Self {
             postgres: on(
-                &[Kind::Postgres, Kind::PostgresUnix, Kind::Pgbouncer],
+                &[Kind::Postgres, Kind::PostgresUnix, Kind::Pgbouncer, Kind::Several],
                 postgres::start,
             )?,
-            mariadb: on(&[Kind::Mariadb], mariadb::start)?,
-            redis: on(&[Kind::Redis], redis::start)?,
+            encrypted: on(&[Kind::PostgresTls], postgres::encrypted)?,
+            mariadb: on(&[Kind::Mariadb, Kind::MariadbUnix, Kind::Several], mariadb::start)?,
+            redis: on(&[Kind::Redis, Kind::Several], redis::start)?,
         })
     }
 
@@ -57,6 +59,26 @@ impl Servers {
                 let folder = server.socket.parent().context("a folder")?.display().to_string();
                 Place::new(
                     postgres_environment(&folder, server.port),
+                    ["--server".to_owned(), server.socket_text()],
+                )
+            }
+            Kind::PostgresTls => {
+                let server = self.encrypted.as_ref().context(started)?;
+                let mut place = Place::new(
+                    postgres_environment("127.0.0.1", server.port),
+                    server.only_this("postgresql"),
+                );
+                place.environment.retain(|(name, _)| *name != SSL);
+                place.environment.push((SSL, "require".to_owned()));
+                place
+            }
+            Kind::MariadbUnix => {
+                let server = self.mariadb.as_ref().context(started)?;
+                Place::new(
+                    vec![
+                        ("MYSQL_PORT", server.port.to_string()),
+                        ("MYSQL_UNIX_PORT", server.socket_text()),
+                    ],
                     ["--server".to_owned(), server.socket_text()],
                 )
             }
@@ -86,6 +108,19 @@ impl Servers {
                 place.proxy = Some(proxy);
                 place
             }
+            Kind::Several => {
+                let mut place = self.place(Kind::Postgres)?;
+                let port = self.postgres.as_ref().context(started)?.port;
+                place
+                    .filter
+                    .extend(["--server".to_owned(), format!("[::1]:{port}")]);
+                for other in [Kind::Mariadb, Kind::Redis] {
+                    let other = self.place(other)?;
+                    place.environment.extend(other.environment);
+                    place.filter.extend(other.filter);
+                }
+                place
+            }
         };
         Ok(place)
     }
@@ -101,6 +136,9 @@ impl Place {
     }
 }
 
+/// libpq's variable for TLS.
+const SSL: &str = "PGSSLMODE";
+
 /// What libpq, and those who read the same variables, connect with.
 fn postgres_environment(host: &str, port: u16) -> Vec<(&'static str, String)> {
     vec![
@@ -108,6 +146,6 @@ fn postgres_environment(host: &str, port: u16) -> Vec<(&'static str, String)> {
         ("PGPORT", port.to_string()),
         ("PGUSER", "postgres".to_owned()),
         ("PGDATABASE", "postgres".to_owned()),
-        ("PGSSLMODE", "disable".to_owned()),
+        (SSL, "disable".to_owned()),
     ]
 }

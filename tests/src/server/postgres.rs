@@ -18,19 +18,29 @@ pub(super) const USER: &str = "postgres";
 pub const STANDARD_SOCKETS: &str = "/var/run/postgresql";
 /// Connections for the tests of a whole process, side by side.
 const ROOM: u32 = 300;
+/// Settings for TLS: the package `ssl-cert`, which Debian's servers depend on, has made these and given them to the
+/// server's group.
+const TLS: &str = "ssl = on\nssl_cert_file = '/etc/ssl/certs/ssl-cert-snakeoil.pem'\n\
+                   ssl_key_file = '/etc/ssl/private/ssl-cert-snakeoil.key'\n";
 /// The port that IANA gave to PostgreSQL.
 pub const STANDARD_PORT: u16 = 5432;
 
 /// A server of its own on a free port, its socket in its temporary folder.
 pub fn start() -> Result<Server> {
     let folder = folder(USER)?;
-    start_in(&folder, port::free()?, &folder, ROOM)
+    start_in(&folder, port::free()?, &folder, ROOM, "")
+}
+
+/// A server of its own that accepts TLS, with the certificate that Debian makes for each machine.
+pub fn encrypted() -> Result<Server> {
+    let folder = folder(USER)?;
+    start_in(&folder, port::free()?, &folder, ROOM, TLS)
 }
 
 /// A server of its own that accepts so many connections, superusers' included.
 pub fn small(connections: u32) -> Result<Server> {
     let folder = folder(USER)?;
-    start_in(&folder, port::free()?, &folder, connections)
+    start_in(&folder, port::free()?, &folder, connections, "")
 }
 
 /// The server that the tests of this process share.
@@ -58,10 +68,11 @@ fn start_standard() -> Result<Option<Server>> {
     // On a system whose /run is fresh, only the packaged service would have made it.
     fs::create_dir_all(sockets)?;
     give_to_server(sockets, 0o2775)?;
-    Ok(Some(start_in(&folder(USER)?, STANDARD_PORT, sockets, ROOM)?))
+    let folder = folder(USER)?;
+    Ok(Some(start_in(&folder, STANDARD_PORT, sockets, ROOM, "")?))
 }
 
-fn start_in(folder: &Path, port: u16, sockets: &Path, connections: u32) -> Result<Server> {
+fn start_in(folder: &Path, port: u16, sockets: &Path, connections: u32, more: &str) -> Result<Server> {
     give_to_server(folder, 0o755)?;
     let data = folder.join("data");
     let data_text = data.display().to_string();
@@ -82,7 +93,7 @@ fn start_in(folder: &Path, port: u16, sockets: &Path, connections: u32) -> Resul
     )?)?;
     fs::write(
         data.join("postgresql.auto.conf"),
-        settings(port, sockets, connections),
+        settings(port, sockets, connections) + more,
     )?;
     let socket = sockets.join(format!(".s.PGSQL.{port}"));
     // The last line of this file is what pg_ctl waits for, too.

@@ -19,13 +19,11 @@ pub(super) fn look(ledger: &Ledger, at: Nanos) -> Vec<Threads> {
     for connection in ledger.connections().filter(silent) {
         // The dead stay dead: a number may be another's then.
         if let Some(opener) = connection.opener
-            && connection.opener_lives != Some(false)
+            && opener.lives != Some(false)
         {
-            let lives = known
-                .entry((opener.process, opener.tid))
-                .or_insert(connection.opener_lives);
+            let lives = known.entry((opener.process, opener.tid)).or_insert(opener.lives);
             // One that is new to this thread asks again.
-            *lives = lives.and(connection.opener_lives);
+            *lives = lives.and(opener.lives);
         }
     }
     let mut news: BTreeMap<ProcessId, Threads> = BTreeMap::new();

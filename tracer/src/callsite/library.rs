@@ -71,6 +71,27 @@ pub fn through_a_pool(frames: &[Frame]) -> bool {
     })
 }
 
+/// Event loops of Python: end of the file, and the function that runs what is ready.
+const LOOPS: [(&str, &str); 3] = [
+    ("/asyncio/base_events.py", "_run_once"),
+    ("/twisted/internet/base.py", "mainLoop"),
+    ("/trio/_core/_run.py", "unrolled_run"),
+];
+
+/// Whether this frame runs an event loop: whatever is further out has only started the loop.
+#[must_use]
+pub fn runs_a_loop(frame: &Frame) -> bool {
+    let (Some(file), Some(function)) = (&frame.file, &frame.function) else {
+        return false;
+    };
+    // From 3.11 on with its class in front.
+    let function = function.rsplit('.').next().unwrap_or_default();
+    frame.runtime == Runtime::Python
+        && LOOPS
+            .iter()
+            .any(|(end, name)| file.ends_with(end) && function == *name)
+}
+
 /// The word by which a library is known.
 fn library(name: &str) -> Origin {
     Origin::Library(name.to_owned())

@@ -89,7 +89,7 @@ fn say(agent: &mut Agent, report: &mut Report, findings: &[Finding]) -> Result<(
     connections.sort_by_key(|connection| {
         (
             connection.process(),
-            connection.holders.clone(),
+            connection.holders.to_vec(),
             connection.cookie,
         )
     });

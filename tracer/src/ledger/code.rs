@@ -11,7 +11,6 @@ use super::{GroupKey, by_cookie::ByCookie};
 use crate::{
     callsite::{Role, SiteId},
     event::{Cookie, Nanos, Stack},
-    owner::ProcessId,
 };
 
 /// Sites of one group that are told apart. A program has few places that open connections; one that has more
@@ -26,17 +25,27 @@ const SOCKETS: usize = 16_384;
 pub struct Use {
     /// When.
     pub at: Nanos,
-    /// Whose thread.
-    pub process: ProcessId,
     /// Which code.
     pub site: SiteId,
+}
+
+impl Use {
+    /// Nothing was seen. In a connection this stands for `None`, which would take eight bytes more.
+    pub(super) const UNSEEN: Self = Self {
+        at: 0,
+        site: SiteId::UNKNOWN,
+    };
+
+    /// `None` for what was not seen.
+    pub(super) fn seen(self) -> Option<Self> {
+        (self.site != SiteId::UNKNOWN).then_some(self)
+    }
 }
 
 impl From<&Stack> for Use {
     fn from(stack: &Stack) -> Self {
         Self {
             at: stack.at,
-            process: stack.process,
             site: stack.site,
         }
     }
@@ -168,6 +177,7 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::owner::ProcessId;
 
     #[test]
     fn a_group_tells_a_bounded_number_of_sites_apart() {

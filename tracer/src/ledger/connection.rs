@@ -2,12 +2,18 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::{GroupKey, Who, code::Use};
+use super::{
+    GroupKey, Who,
+    carried::Carried,
+    code::Use,
+    holders::Holders,
+    identity::Said,
+    maybe::{MaybeAddress, MaybeU64},
+};
 use crate::{
     callsite::{Role, SiteId},
     event::{
-        Cause, Change, Connect, Cookie, Holder, Nanos, Observation, Place, SECOND, Server, Stack, State,
-        Traffic,
+        Cause, Change, Connect, Cookie, Nanos, Observation, Place, SECOND, Server, Stack, State, Traffic,
     },
     owner::ProcessId,
     server::{
@@ -31,6 +37,9 @@ pub struct Opener {
     pub process: ProcessId,
     /// The thread.
     pub tid: u32,
+    /// Whether the thread lives; `None` when nobody has looked. Once ended, always ended: its number may be
+    /// another's then.
+    pub lives: Option<bool>,
 }
 
 /// A silence that has ended.
@@ -44,65 +53,61 @@ pub struct Rest {
     pub seen: Nanos,
 }
 
-/// See the module's head.
+/// See the module's head. There may be many, so it is kept small (a test says how small); what is unknown of most,
+/// or takes less room than it says, is behind a method.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that do not depend on each other, a byte each"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
     /// The socket.
     pub cookie: Cookie,
     /// To where.
     pub server: Arc<Server>,
-    /// This end; `None` until the kernel has chosen it, and for unix sockets.
-    pub client: Option<SocketAddr>,
     /// Network namespace (inode number).
     pub netns: u32,
-    /// Inode number of the socket; `None` until a snapshot has seen it.
-    pub inode: Option<u64>,
     /// Who opened it; `None` when that was before attach.
     pub opener: Option<Opener>,
-    /// Whether the thread that opened it lives; `None` when nobody has looked. Once ended, always ended: its
-    /// number may be another's then.
-    pub opener_lives: Option<bool>,
-    /// When connect was called; `None` when that was before attach. For unix sockets: when first seen.
-    pub opened_at: Option<Nanos>,
-    /// Which code opened it; `None` when that was before attach, or could not be read.
-    pub opening: Option<Use>,
-    /// Which code sent on it last, as far as that was seen, and since when it is the one that does.
-    pub last_use: Option<Use>,
-    /// When code of which no stack could be taken began to send on it.
-    unseen_use: Option<Nanos>,
-    /// When the server accepted it, if the server could be asked.
-    pub accepted_at: Option<Nanos>,
+    /// Descriptors that refer to it, as of the last snapshot.
+    pub holders: Holders,
     /// When the ledger first heard of it.
     pub first_seen: Nanos,
     /// When the newest fact about its state was true.
     pub changed_at: Nanos,
     /// Its state now.
     pub state: State,
-    /// When the server's end was closed, at the latest; `None` while it is not, or was so before attach.
-    pub peer_closed_at: Option<Nanos>,
-    /// What it has carried.
-    pub traffic: Traffic,
-    /// When a snapshot first found that its opener no longer holds it, and another process does.
-    pub handed_at: Option<Nanos>,
-    /// Descriptors that refer to it, as of the last snapshot.
-    pub holders: Vec<Holder>,
-    /// Snapshots in a row that did not find it.
-    pub missed: u32,
-    /// Who it is for, as far as its client said so in clear.
-    pub identity: Option<Box<Identity>>,
-    /// The same as a number.
-    pub who: Who,
-    /// Whose it was when it was last held: its end belongs to that process, though nobody holds it then.
-    last_held_by: Option<ProcessId>,
+    client: MaybeAddress,
+    inode: MaybeU64,
+    /// Whether it was opened when it was first seen, and not before.
+    opening_seen: bool,
+    /// [`Use::UNSEEN`] when it was not seen, like the next one.
+    opening: Use,
+    last_use: Use,
+    peer_closed_at: MaybeU64,
+    carried: Carried,
+    /// See [`Traffic::followed`].
+    followed: bool,
+    said: Option<Arc<Said>>,
+    seldom: Option<Box<Seldom>>,
     /// When a snapshot last read it.
-    read_at: Option<Nanos>,
-    /// Time of the newest event; `None` when only snapshots have told of it.
-    event_at: Option<Nanos>,
+    read_at: MaybeU64,
+    /// Time of the newest event; unknown when only snapshots have told of it.
+    event_at: MaybeU64,
     /// The opening that is in its group's history.
-    pub(super) counted_at: Option<Nanos>,
+    counted_at: MaybeU64,
     established: bool,
     ended: bool,
     cause: Option<Cause>,
+}
+
+/// What most connections never have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Seldom {
+    accepted_at: MaybeU64,
+    handed_at: MaybeU64,
+    /// When code of which no stack could be taken began to send on it.
+    unseen_use: MaybeU64,
 }
 
 impl Connection {
@@ -110,33 +115,29 @@ impl Connection {
         Self {
             cookie: connect.cookie,
             server: Arc::clone(&connect.server),
-            client: None,
             netns: connect.netns,
-            inode: None,
             opener: Some(Opener {
                 process: connect.process,
                 tid: connect.tid,
+                lives: None,
             }),
-            opener_lives: None,
-            opened_at: Some(connect.at),
-            opening: None,
-            last_use: None,
-            unseen_use: None,
-            accepted_at: None,
+            holders: Holders::default(),
             first_seen: connect.at,
             changed_at: connect.at,
             state: State::Connecting,
-            peer_closed_at: None,
-            traffic: Traffic::default(),
-            handed_at: None,
-            holders: Vec::new(),
-            missed: 0,
-            identity: None,
-            who: Who::default(),
-            last_held_by: None,
-            read_at: None,
-            event_at: Some(connect.at),
-            counted_at: None,
+            client: MaybeAddress::default(),
+            inode: MaybeU64::default(),
+            opening_seen: true,
+            opening: Use::UNSEEN,
+            last_use: Use::UNSEEN,
+            peer_closed_at: MaybeU64::default(),
+            carried: Carried::default(),
+            followed: false,
+            said: None,
+            seldom: None,
+            read_at: MaybeU64::default(),
+            event_at: connect.at.into(),
+            counted_at: MaybeU64::default(),
             established: false,
             ended: false,
             cause: None,
@@ -145,41 +146,105 @@ impl Connection {
 
     /// A connection whose opening was not seen: before attach, in a moment of loss, or of a unix socket.
     pub(super) fn found(row: &Observation, before_attach: bool) -> Self {
-        Self {
+        let traffic = if before_attach {
+            row.traffic.of_before_attach()
+        } else {
+            row.traffic
+        };
+        let mut found = Self {
             cookie: row.cookie,
             server: Arc::clone(&row.server),
-            client: row.client,
             netns: row.netns,
-            inode: Some(row.inode),
             opener: None,
-            opener_lives: None,
-            opened_at: (!before_attach).then_some(row.at),
-            opening: None,
-            last_use: None,
-            unseen_use: None,
-            accepted_at: row.accepted_at,
+            holders: row.holder.into(),
             first_seen: row.at,
             changed_at: row.at,
             state: row.state,
-            peer_closed_at: None,
-            traffic: if before_attach {
-                row.traffic.of_before_attach()
-            } else {
-                row.traffic
-            },
-            handed_at: None,
-            holders: vec![row.holder],
-            missed: 0,
-            identity: None,
-            who: Who::default(),
-            last_held_by: None,
-            read_at: Some(row.at),
-            event_at: None,
-            counted_at: None,
+            client: row.client.into(),
+            inode: row.inode.into(),
+            opening_seen: !before_attach,
+            opening: Use::UNSEEN,
+            last_use: Use::UNSEEN,
+            peer_closed_at: MaybeU64::default(),
+            carried: Carried::from(&traffic),
+            followed: traffic.followed,
+            said: None,
+            seldom: None,
+            read_at: row.at.into(),
+            event_at: MaybeU64::default(),
+            counted_at: MaybeU64::default(),
             established: row.state != State::Connecting,
             ended: false,
             cause: (row.state == State::PeerClosed).then_some(Cause::Peer),
-        }
+        };
+        found.accepted(row.accepted_at);
+        found
+    }
+
+    /// This end; `None` until the kernel has chosen it, and for unix sockets.
+    #[must_use]
+    pub fn client(&self) -> Option<SocketAddr> {
+        self.client.get()
+    }
+
+    /// Inode number of the socket; `None` until a snapshot has seen it.
+    #[must_use]
+    pub fn inode(&self) -> Option<u64> {
+        self.inode.get()
+    }
+
+    /// When connect was called; `None` when that was before attach. For unix sockets: when first seen.
+    #[must_use]
+    pub fn opened_at(&self) -> Option<Nanos> {
+        self.opening_seen.then_some(self.first_seen)
+    }
+
+    /// Which code opened it; `None` when that was before attach, or could not be read.
+    #[must_use]
+    pub fn opened_by(&self) -> Option<Use> {
+        self.opening.seen()
+    }
+
+    /// Which code sent on it last, as far as that was seen, and since when it is the one that does.
+    #[must_use]
+    pub fn used_by(&self) -> Option<Use> {
+        self.last_use.seen()
+    }
+
+    /// When the server accepted it, if the server could be asked.
+    #[must_use]
+    pub fn accepted_at(&self) -> Option<Nanos> {
+        self.seldom.as_ref()?.accepted_at.get()
+    }
+
+    /// When the server's end was closed, at the latest; `None` while it is not, or was so before attach.
+    #[must_use]
+    pub fn peer_closed_at(&self) -> Option<Nanos> {
+        self.peer_closed_at.get()
+    }
+
+    /// What it has carried.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.carried.traffic(self.followed)
+    }
+
+    /// When a snapshot first found that its opener no longer holds it, and another process does.
+    #[must_use]
+    pub fn handed_at(&self) -> Option<Nanos> {
+        self.seldom.as_ref()?.handed_at.get()
+    }
+
+    /// Who it is for, as far as its client said so in clear.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        self.said.as_ref().map(|said| &said.identity)
+    }
+
+    /// The same as a number.
+    #[must_use]
+    pub fn who(&self) -> Who {
+        self.said.as_ref().map_or_else(Who::default, |said| said.who)
     }
 
     /// The process that has to close it: who opened it, if that one still holds it, or else a holder.
@@ -187,20 +252,52 @@ impl Connection {
     pub fn process(&self) -> Option<ProcessId> {
         let opener = self.opener.map(|opener| opener.process);
         match opener {
-            Some(opener) if self.holders.is_empty() => self.last_held_by.or(Some(opener)),
+            Some(opener) if self.holders.is_empty() => self.holders.last().or(Some(opener)),
             Some(opener) if self.holders.iter().any(|holder| holder.process == opener) => Some(opener),
             _ => self
                 .holders
                 .first()
                 .map(|holder| holder.process)
-                .or(self.last_held_by),
+                .or(self.holders.last()),
         }
     }
 
     /// A snapshot no longer finds a holder.
     pub(super) fn let_go(&mut self) {
-        self.last_held_by = self.process();
-        self.holders.clear();
+        self.holders.miss(self.process());
+    }
+
+    /// Another process than its opener holds it, since this snapshot; or none does.
+    pub(super) fn handed(&mut self, at: Option<Nanos>) {
+        if at != self.handed_at() {
+            self.seldom_mut().handed_at = at.into();
+        }
+    }
+
+    pub(super) fn says(&mut self, said: Arc<Said>) {
+        self.said = Some(said);
+    }
+
+    /// The opening that is in its group's history.
+    pub(super) fn counted_at(&self) -> Option<Nanos> {
+        self.counted_at.get()
+    }
+
+    /// Its opening is counted: returns its moment.
+    pub(super) fn count(&mut self) -> Nanos {
+        let at = self.opened_at().unwrap_or(self.changed_at);
+        self.counted_at = at.into();
+        at
+    }
+
+    fn accepted(&mut self, at: Option<Nanos>) {
+        if self.accepted_at().is_none() && at.is_some() {
+            self.seldom_mut().accepted_at = at.into();
+        }
+    }
+
+    fn seldom_mut(&mut self) -> &mut Seldom {
+        self.seldom.get_or_insert_default()
     }
 
     pub(super) fn group_key(&self) -> Option<GroupKey> {
@@ -221,14 +318,14 @@ impl Connection {
     #[must_use]
     pub fn last_activity(&self) -> Option<Nanos> {
         self.last_known_activity()
-            .or(self.traffic.followed.then_some(self.first_seen))
+            .or(self.followed.then_some(self.first_seen))
     }
 
     /// When it last carried data, or was opened; `None` when neither was seen.
     #[must_use]
     pub fn last_known_activity(&self) -> Option<Nanos> {
-        let data = self.traffic.last_sent.max(self.traffic.last_received);
-        data.max(self.opened_at).max(self.accepted_at)
+        let data = self.carried.last();
+        data.max(self.opened_at()).max(self.accepted_at())
     }
 
     /// When the application last used it: as [`last_activity`](Self::last_activity), except that what a listener or
@@ -236,15 +333,15 @@ impl Connection {
     #[must_use]
     pub fn last_use(&self) -> Option<Nanos> {
         if self.only_receives() {
-            self.traffic.last_sent.max(self.opened_at)
+            self.carried.last_sent.get().max(self.opened_at())
         } else {
             self.last_activity()
         }
     }
 
     fn only_receives(&self) -> bool {
-        let purpose = self.identity.as_ref().and_then(|said| said.purpose);
-        self.traffic.last_sent.is_some()
+        let purpose = self.identity().and_then(|said| said.purpose);
+        self.carried.last_sent.get().is_some()
             && matches!(
                 purpose,
                 Some(Purpose::Listener | Purpose::Subscriber | Purpose::Monitor)
@@ -254,7 +351,7 @@ impl Connection {
     /// Whether the server owes an answer: then silence is a running query.
     #[must_use]
     pub fn waiting(&self) -> bool {
-        self.traffic.unacknowledged > 0 || self.traffic.last_sent > self.traffic.last_received
+        self.carried.unacknowledged > 0 || self.carried.last_sent > self.carried.last_received
     }
 
     /// Whether the server may owe an answer, though the times do not say so.
@@ -266,18 +363,18 @@ impl Connection {
     /// `MySQL`'s server speaks first, and clients of Redis send on before they are answered.
     #[must_use]
     pub fn maybe_waiting(&self) -> bool {
-        let Traffic {
+        let Carried {
             last_sent,
             last_received,
             sends,
             receives,
             ..
-        } = self.traffic;
+        } = self.carried;
         let turns = matches!(
             self.server.system,
             System::Postgresql | System::Pgbouncer | System::Cockroachdb
         );
-        turns && last_sent == last_received && receives.is_some() && sends > receives
+        turns && last_sent == last_received && receives.get().is_some() && sends > receives
     }
 
     /// Open, answered, and without data since this moment at least.
@@ -289,12 +386,12 @@ impl Connection {
     /// Whether the application has never sent anything; `None` when unknown.
     #[must_use]
     pub fn never_sent(&self) -> Option<bool> {
-        self.traffic.bytes_sent.map(|bytes| bytes == 0)
+        self.carried.bytes_sent.get().map(|bytes| bytes == 0)
     }
 
     /// Whether a stack is of this socket's next life: its connect is still to be told.
     pub(super) fn precedes(&self, stack: &Stack) -> bool {
-        let opened = self.opened_at.filter(|_| self.opener.is_some());
+        let opened = self.opened_at().filter(|_| self.opener.is_some());
         stack.role == Role::Opened && opened.is_some_and(|opened| stack.at > opened.saturating_add(SKEW))
     }
 
@@ -302,12 +399,13 @@ impl Connection {
     /// and the one that does now.
     pub(super) fn read_stack(&mut self, role: Role, new: Use) -> Option<(Option<SiteId>, SiteId)> {
         // Of an earlier life of this socket.
-        if self.opener.is_some() && self.opened_at > Some(new.at.saturating_add(SKEW)) {
+        if self.opener.is_some() && self.opened_at() > Some(new.at.saturating_add(SKEW)) {
             return None;
         }
         if new.site == SiteId::UNKNOWN {
             if role == Role::Used {
-                self.unseen_use = self.unseen_use.max(Some(new.at));
+                let unseen = &mut self.seldom_mut().unseen_use;
+                *unseen = MaybeU64::from(new.at).max(*unseen);
             }
             return None;
         }
@@ -316,27 +414,30 @@ impl Connection {
             Role::Used => &mut self.last_use,
         };
         // Of the same moment, what was read last knows more.
-        if known.is_some_and(|known| known.at > new.at) {
+        let before = known.seen();
+        if before.is_some_and(|before| before.at > new.at) {
             return None;
         }
-        let before = known.replace(new).map(|known| known.site);
+        *known = new;
+        let before = before.map(|before| before.site);
         (role == Role::Opened && before != Some(new.site)).then_some((before, new.site))
     }
 
     /// Whether other code has sent on it since the use whose stack was taken.
     #[must_use]
     pub fn used_unseen(&self) -> bool {
-        self.unseen_use > self.last_use.map(|last| last.at)
+        let unseen = self.seldom.as_ref().and_then(|seldom| seldom.unseen_use.get());
+        unseen > self.used_by().map(|last| last.at)
     }
 
     /// Whether this event is older than what other events have told.
     pub(super) fn knows_better(&self, change: &Change) -> bool {
-        self.event_at.is_some_and(|at| change.at < at)
+        self.event_at.get().is_some_and(|at| change.at < at)
     }
 
     pub(super) fn change(&mut self, change: &Change) {
-        self.event_at = Some(change.at);
-        self.client = self.client.or(change.client);
+        self.event_at = change.at.into();
+        self.client.learn(change.client);
         self.established |= implies_connected(change.state) || implies_connected(change.from);
         self.ended |= ends(change);
         // Whoever ends it first is the cause: what comes after is only how it is carried out. A server
@@ -350,15 +451,26 @@ impl Connection {
         });
         // A reset, or the server's answer to our own shutdown, closes its end too.
         if matches!(change.state, State::PeerClosed | State::Closed) {
-            self.peer_closed_at = self.peer_closed_at.or(Some(change.at));
+            self.peer_closed(change.at);
         }
         if change.at.saturating_add(SKEW) >= self.changed_at {
             self.state = change.state;
             self.changed_at = self.changed_at.max(change.at);
         }
         if self.established {
-            self.traffic.bytes_sent = Some(change.bytes_sent).max(self.traffic.bytes_sent);
-            self.traffic.bytes_received = Some(change.bytes_received).max(self.traffic.bytes_received);
+            let Carried {
+                bytes_sent,
+                bytes_received,
+                ..
+            } = &mut self.carried;
+            *bytes_sent = MaybeU64::from(change.bytes_sent).max(*bytes_sent);
+            *bytes_received = MaybeU64::from(change.bytes_received).max(*bytes_received);
+        }
+    }
+
+    fn peer_closed(&mut self, at: Nanos) {
+        if self.peer_closed_at().is_none() {
+            self.peer_closed_at = at.into();
         }
     }
 
@@ -366,13 +478,13 @@ impl Connection {
     pub(super) fn observe(&mut self, row: &Observation) -> Option<Rest> {
         let before = self.rest();
         self.take_over(row);
-        self.read_at = self.read_at.max(Some(row.at));
+        self.read_at = MaybeU64::from(row.at).max(self.read_at);
         before.filter(|rest| self.last_use() > Some(rest.seen))
     }
 
     /// The silence that it is in, as far as it was seen.
     fn rest(&self) -> Option<Rest> {
-        let (from, seen) = (self.last_use()?, self.read_at?);
+        let (from, seen) = (self.last_use()?, self.read_at.get()?);
         let silent = self.silent_since(seen.saturating_sub(SKEW));
         silent.then_some(Rest {
             cookie: self.cookie,
@@ -382,28 +494,24 @@ impl Connection {
     }
 
     fn take_over(&mut self, row: &Observation) {
-        if self.opener.is_some() && self.opened_at.is_some_and(|opened| row.at < opened) {
+        if self.opener.is_some() && self.opened_at().is_some_and(|opened| row.at < opened) {
             // The socket's descriptor is right, the rest is of an earlier life.
             return;
         }
-        self.inode = Some(row.inode);
-        self.client = self.client.or(row.client);
-        self.accepted_at = self.accepted_at.or(row.accepted_at);
-        let news = if self.opened_at.is_none() {
-            row.traffic.of_before_attach()
-        } else {
+        self.inode = row.inode.into();
+        self.client.learn(row.client);
+        self.accepted(row.accepted_at);
+        let news = if self.opening_seen {
             row.traffic
+        } else {
+            row.traffic.of_before_attach()
         };
-        self.traffic = Traffic {
-            last_sent: self.traffic.last_sent.max(news.last_sent),
-            last_received: self.traffic.last_received.max(news.last_received),
-            bytes_sent: self.traffic.bytes_sent.max(news.bytes_sent),
-            bytes_received: self.traffic.bytes_received.max(news.bytes_received),
-            sends: self.traffic.sends.max(news.sends),
-            receives: self.traffic.receives.max(news.receives),
-            ..news
-        };
-        let events_know_better = self.event_at.is_some_and(|at| row.at <= at.saturating_add(SKEW));
+        self.carried.merge(&news);
+        self.followed = news.followed;
+        let events_know_better = self
+            .event_at
+            .get()
+            .is_some_and(|at| row.at <= at.saturating_add(SKEW));
         if row.at < self.changed_at || events_know_better {
             return;
         }
@@ -412,12 +520,12 @@ impl Connection {
             self.cause = self.cause.or(Some(Cause::Peer));
         }
         if matches!(row.state, State::PeerClosed | State::Closed) {
-            self.peer_closed_at = self.peer_closed_at.or(Some(row.at));
+            self.peer_closed(row.at);
         }
         let carried = has_carried(row);
         self.established |= implies_connected(row.state) || row.state == State::Closed && carried;
         // A connect resets the counters: the connection that we know is over, and the next one has failed.
-        let known = self.traffic.bytes_sent.max(self.traffic.bytes_received);
+        let known = self.carried.bytes_sent.max(self.carried.bytes_received).get();
         self.ended |= row.state == State::Closed && !carried && known > Some(0);
         self.state = row.state;
     }
@@ -467,4 +575,20 @@ pub(super) fn ends(change: &Change) -> bool {
         State::Closing | State::Closed => false,
     };
     change.released || change.state == State::Closed && at_once
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What it takes in all, with its place in the table and in its group: `cargo bench -p connleak --bench growth`.
+    #[test]
+    fn a_connection_is_no_larger_than_was_agreed() {
+        assert!(
+            size_of::<Connection>() <= 240,
+            "{} bytes",
+            size_of::<Connection>()
+        );
+        assert_eq!(size_of::<Option<Connection>>(), size_of::<Connection>());
+    }
 }

@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use super::{
     code::{Tallies, Tally},
     connection::Rest,
+    identity::Who,
     troughs::Troughs,
 };
 use crate::{
     callsite::SiteId,
     event::{Cookie, Nanos, SECOND},
-    fnv,
-    server::wire::Identity,
 };
 
 /// Moments kept per direction. A rule looks back at most over the sockets that are open now, and no process
@@ -21,17 +20,6 @@ const MOMENTS: usize = 4096;
 const RESTS: usize = 512;
 /// How long an empty group is remembered, so that a process which opens and closes keeps its history.
 const REMEMBER: Nanos = 60 * SECOND;
-
-/// Who a connection is for, as a number: equal for equal identities. The default is: not known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Who(u64);
-
-impl Who {
-    pub(super) fn of(identity: &Identity) -> Self {
-        // The same in every run: a replay must say the same.
-        Self(fnv::hash(fnv::START, format!("{identity:?}").as_bytes()))
-    }
-}
 
 /// See the module's head.
 #[derive(Debug, Default)]

@@ -10,17 +10,22 @@
 //!
 //! A walk over all descriptors is not atomic: a descriptor that is handed from a process not yet visited to
 //! one already visited is in no row, like one that is in flight in a message. A TCP socket tells when it
-//! ends, so it is kept. A unix socket, and any socket after a loss, counts as closed, and as opened anew
-//! when it is met again.
+//! ends, so it is kept (one whose connection has ended already, until three walks have missed it). A unix socket,
+//! and any socket after a loss, counts as closed, and as opened anew when it is met again.
 
 #![forbid(unsafe_code)]
 
 mod by_cookie;
+mod carried;
 mod code;
 mod connection;
 mod early;
 mod group;
 mod held;
+mod holders;
+mod identity;
+mod maybe;
+mod table;
 #[cfg(test)]
 mod tests;
 mod troughs;
@@ -30,14 +35,17 @@ use std::{
     sync::Arc,
 };
 
-use by_cookie::ByCookie;
 use code::Waiting;
 pub use code::{Tally, Use};
 pub use connection::{Connection, Opener, Rest};
 use connection::{has_carried, tells};
 use early::Early;
-pub use group::{Group, Who};
+pub use group::Group;
 use held::Held;
+pub use holders::Holders;
+use identity::Identities;
+pub use identity::Who;
+use table::Table;
 use troughs::Troughs;
 
 use crate::{
@@ -94,13 +102,17 @@ impl Totals {
     }
 }
 
+/// So many walks in a row must miss a TCP socket whose connection has ended before it counts as let go of: one may
+/// miss a descriptor that changes hands, see the module's head. As long as nothing is lost, its end is told anyway.
+const WALKS_TO_BE_GONE: u32 = 3;
+
 /// See the module's head.
 #[derive(Debug)]
 pub struct Ledger {
     /// Most connections that are kept at once.
     limit: usize,
-    /// Boxed, so that the table's free places are a pointer each and not a connection's size.
-    connections: ByCookie<Box<Connection>>,
+    connections: Table,
+    identities: Identities,
     groups: BTreeMap<GroupKey, Group>,
     /// How many connections of this host each server has, over time.
     servers: BTreeMap<Arc<Server>, Troughs>,
@@ -122,7 +134,7 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// Default of `--max-connections`: some 55 MB at most, and more than any host has had in an incident that
+    /// Default of `--max-connections`: some 30 MB at most, and more than any host has had in an incident that
     /// we know of.
     pub const LIMIT: usize = 100_000;
 
@@ -131,8 +143,9 @@ impl Ledger {
     #[must_use]
     pub fn bounded(limit: usize) -> Self {
         Self {
-            limit,
-            connections: ByCookie::default(),
+            limit: limit.min(Table::MOST),
+            connections: Table::default(),
+            identities: Identities::default(),
             groups: BTreeMap::new(),
             servers: BTreeMap::new(),
             totals: Totals::default(),
@@ -189,12 +202,12 @@ impl Ledger {
     /// A connection, by cookie.
     #[must_use]
     pub fn connection(&self, cookie: Cookie) -> Option<&Connection> {
-        self.connections.get(&cookie).map(Box::as_ref)
+        self.connections.get(cookie)
     }
 
     /// Every connection that is known and not over.
     pub fn connections(&self) -> impl Iterator<Item = &Connection> {
-        self.connections.values().map(Box::as_ref)
+        self.connections.iter()
     }
 
     /// Every group with its connections, in a stable order.
@@ -238,7 +251,7 @@ impl Ledger {
         if self.early.over_since(connect.cookie, connect.at) {
             return;
         }
-        if let Some(known) = self.connections.get(&connect.cookie) {
+        if let Some(known) = self.connections.get(connect.cookie) {
             if known.changed_at >= connect.at {
                 return;
             }
@@ -257,7 +270,7 @@ impl Ledger {
     }
 
     fn change(&mut self, change: &Change, tell: &mut impl FnMut(Outcome)) {
-        let Some(connection) = self.connections.get_mut(&change.cookie) else {
+        let Some(connection) = self.connections.get_mut(change.cookie) else {
             self.early.note(change);
             return;
         };
@@ -301,10 +314,10 @@ impl Ledger {
         for (key, group) in &mut self.groups {
             let (mut silent, mut held, mut taken, mut sends) = (0, 0, 0, 0);
             let members = group.members().iter();
-            for connection in members.filter_map(|cookie| self.connections.get(cookie)) {
+            for connection in members.filter_map(|&cookie| self.connections.get(cookie)) {
                 silent += u64::from(connection.silent_since(at.saturating_sub(SECOND)));
                 held += u64::from(!matches!(connection.state, State::Connecting | State::Closing));
-                sends += u64::from(connection.traffic.sends.unwrap_or(0));
+                sends += u64::from(connection.traffic().sends.unwrap_or(0));
                 taken += u64::from(connection.state == State::Established);
             }
             group.sent_now(at, sends);
@@ -325,7 +338,7 @@ impl Ledger {
     }
 
     fn observe(&mut self, row: &Observation, first: bool, tell: &mut impl FnMut(Outcome)) {
-        if let Some(connection) = self.connections.get_mut(&row.cookie) {
+        if let Some(connection) = self.connections.get_mut(row.cookie) {
             let was_established = connection.established();
             let rest = connection.observe(row);
             let over = connection.over();
@@ -368,18 +381,18 @@ impl Ledger {
 
     /// A client said who it is. Nothing is lost when the connection is not known: it is judged without.
     fn hello(&mut self, hello: &Hello) {
-        let Some(connection) = self.connections.get_mut(&hello.cookie) else {
+        let Some(connection) = self.connections.get_mut(hello.cookie) else {
             return;
         };
-        let known = connection.identity.get_or_insert_with(Box::default);
-        known.merge(&hello.identity);
-        let who = Who::of(known);
-        if let Some(at) = connection.counted_at
+        let mut identity = connection.identity().cloned().unwrap_or_default();
+        identity.merge(&hello.identity);
+        let said = self.identities.share(identity);
+        if let Some(at) = connection.counted_at()
             && let Some(group) = connection.group_key().and_then(|key| self.groups.get_mut(&key))
         {
-            group.identified(at, connection.who, who);
+            group.identified(at, connection.who(), said.who);
         }
-        connection.who = who;
+        connection.says(said);
     }
 
     /// Which code opened or used a connection.
@@ -387,7 +400,7 @@ impl Ledger {
         if stack.role == Role::Opened && stack.site == SiteId::UNKNOWN {
             return;
         }
-        let known = self.connections.get(&stack.cookie);
+        let known = self.connections.get(stack.cookie);
         if known.is_some_and(|known| !known.precedes(stack)) {
             self.read_stack(stack.cookie, stack.role, stack.into());
         } else if let Some(group) = self.waiting.note(stack).and_then(|key| self.groups.get_mut(&key)) {
@@ -397,13 +410,13 @@ impl Ledger {
     }
 
     fn read_stack(&mut self, cookie: Cookie, role: Role, new: Use) {
-        let Some(connection) = self.connections.get_mut(&cookie) else {
+        let Some(connection) = self.connections.get_mut(cookie) else {
             return;
         };
         let Some((before, site)) = connection.read_stack(role, new) else {
             return;
         };
-        if connection.counted_at.is_some()
+        if connection.counted_at().is_some()
             && let Some(group) = connection.group_key().and_then(|key| self.groups.get_mut(&key))
         {
             if let Some(site) = before {
@@ -415,21 +428,20 @@ impl Ledger {
 
     /// What is known of opening threads.
     fn threads(&mut self, threads: &Threads) {
-        for connection in self.connections.values_mut() {
-            let Some(opener) = connection
-                .opener
-                .filter(|opener| opener.process == threads.process)
-            else {
+        for connection in self.connections.iter_mut() {
+            let opened_at = connection.opened_at();
+            let of_this = |opener: &&mut Opener| opener.process == threads.process;
+            let Some(opener) = connection.opener.as_mut().filter(of_this) else {
                 continue;
             };
             // A thread that is looked for after the socket was opened may be the one that opened it.
-            if connection.opened_at > Some(threads.at) || connection.opener_lives == Some(false) {
+            if opened_at > Some(threads.at) || opener.lives == Some(false) {
                 continue;
             }
             if threads.ended.binary_search(&opener.tid).is_ok() {
-                connection.opener_lives = Some(false);
+                opener.lives = Some(false);
             } else if threads.alive.binary_search(&opener.tid).is_ok() {
-                connection.opener_lives = Some(true);
+                opener.lives = Some(true);
             }
         }
     }
@@ -437,16 +449,15 @@ impl Ledger {
     /// Counts an opening, in total and for its group.
     fn opened(&mut self, cookie: Cookie) -> Outcome {
         self.totals.opened += 1;
-        if let Some(connection) = self.connections.get_mut(&cookie) {
-            let at = connection.opened_at.unwrap_or(connection.changed_at);
-            connection.counted_at = Some(at);
-            let who = connection.who;
+        if let Some(connection) = self.connections.get_mut(cookie) {
+            let at = connection.count();
+            let who = connection.who();
             if let Some(group) = connection.group_key().and_then(|key| self.groups.get_mut(&key)) {
                 group.opened(at, who);
                 if let Some(opener) = connection.opener {
                     group.opened_by(opener.tid, at);
                 }
-                if let Some(opening) = connection.opening {
+                if let Some(opening) = connection.opened_by() {
                     group.tallies_mut().opened(opening.site);
                 }
             }
@@ -458,32 +469,32 @@ impl Ledger {
     fn settle_holders(&mut self, snapshot: &Snapshot, holders: &Held, tell: &mut impl FnMut(Outcome)) {
         let mut gone = BTreeSet::new();
         let mut moved = Vec::new();
-        for (cookie, connection) in &mut self.connections {
+        for connection in self.connections.iter_mut() {
+            let cookie = connection.cookie;
             let before = connection.process();
-            match holders.of(*cookie) {
+            match holders.of(cookie) {
                 Some(found) => {
-                    if !found.clone().eq(&connection.holders) {
-                        // Of exactly that size: a vector that is pushed to has room for four.
+                    if !found.clone().eq(connection.holders.iter()) {
                         connection.holders = found.copied().collect();
                     }
-                    connection.missed = 0;
                 }
                 // Anything newer than the walk's begin may have been missed by it.
                 None if connection.changed_at >= snapshot.began
                     || connection.first_seen >= snapshot.began => {}
                 None => {
                     connection.let_go();
-                    connection.missed += 1;
                     // TCP tells when it ends, so an unheld socket is in flight (SCM_RIGHTS) or registered
                     // with io_uring; unless events were lost. What is ending may take minutes to say so when
-                    // the server is out of reach. Unix sockets never tell.
-                    let ending = match connection.state {
-                        State::Closing => true,
-                        State::Closed => !snapshot.open_only,
-                        _ => false,
-                    };
+                    // the server is out of reach, and never does once it is dissolved (`AF_UNSPEC`). Unix
+                    // sockets never tell.
+                    let ending = connection.holders.missed() >= WALKS_TO_BE_GONE
+                        && match connection.state {
+                            State::Closing => true,
+                            State::Closed => !snapshot.open_only,
+                            _ => false,
+                        };
                     if self.unsettled || !connection.tells() || ending {
-                        gone.insert(*cookie);
+                        gone.insert(cookie);
                     }
                 }
             }
@@ -491,11 +502,12 @@ impl Ledger {
             if before != after {
                 let opener = connection.opener.map(|opener| opener.process);
                 let handed = opener.is_some() && connection.process() != opener;
-                connection.handed_at = handed.then_some(snapshot.ended);
-                let counted = connection
-                    .counted_at
-                    .map(|at| (at, connection.who, connection.opening.map(|opening| opening.site)));
-                moved.push((*cookie, counted, Arc::clone(&connection.server), before, after));
+                connection.handed(handed.then_some(snapshot.ended));
+                let counted = connection.counted_at().map(|at| {
+                    let site = connection.opened_by().map(|opening| opening.site);
+                    (at, connection.who(), site)
+                });
+                moved.push((cookie, counted, Arc::clone(&connection.server), before, after));
             }
         }
         for (cookie, counted, server, before, after) in moved {
@@ -527,6 +539,7 @@ impl Ledger {
             self.end(cookie, snapshot.ended, tell);
         }
         self.groups.retain(|_, group| !group.forgettable(snapshot.ended));
+        self.identities.forget_unused();
     }
 
     fn insert(&mut self, connection: Connection) {
@@ -534,7 +547,7 @@ impl Ledger {
             self.groups.entry(key).or_default().add(connection.cookie);
         }
         let cookie = connection.cookie;
-        self.connections.insert(cookie, Box::new(connection));
+        self.connections.insert(connection);
         let (opening, last_use) = self.waiting.take(cookie);
         for (role, known) in [(Role::Opened, opening), (Role::Used, last_use)] {
             if let Some(known) = known {
@@ -545,7 +558,7 @@ impl Ledger {
 
     /// Takes a connection out, and counts and tells its end.
     fn end(&mut self, cookie: Cookie, at: Nanos, tell: &mut impl FnMut(Outcome)) {
-        let Some(connection) = self.connections.remove(&cookie) else {
+        let Some(connection) = self.connections.remove(cookie).map(Box::new) else {
             return;
         };
         // A snapshot may be under way whose row for this socket is older than its end.
@@ -553,16 +566,16 @@ impl Ledger {
         let established = connection.established();
         if let Some(group) = connection.group_key().and_then(|key| self.groups.get_mut(&key)) {
             group.remove(cookie);
-            group.sent_by_closed(connection.traffic.sends.unwrap_or(0));
+            group.sent_by_closed(connection.traffic().sends.unwrap_or(0));
             if established {
                 group.closed(at, connection.last_use());
             }
-            if let (Some(_), Some(opening)) = (connection.counted_at, connection.opening) {
+            if let (Some(_), Some(opening)) = (connection.counted_at(), connection.opened_by()) {
                 group.tallies_mut().closed(opening.site);
             }
         }
-        if connection.counted_at.is_some()
-            && connection.opening.is_none()
+        if connection.counted_at().is_some()
+            && connection.opened_by().is_none()
             && let Some(key) = connection.group_key()
         {
             self.waiting.departed(cookie, key, at);

@@ -19,8 +19,8 @@ use crate::{
 pub fn lines(finding: &Finding, process: &Process, sites: &mut Sites) -> Vec<String> {
     let mut counts: BTreeMap<Option<SiteId>, usize> = BTreeMap::new();
     for evidence in &finding.sockets {
-        let opening = evidence.connection.opening.map(|opening| opening.site);
-        let last_use = evidence.connection.last_use.map(|last| last.site);
+        let opening = evidence.connection.opened_by().map(|opening| opening.site);
+        let last_use = evidence.connection.used_by().map(|last| last.site);
         let site = if finding.kind == Kind::Unreturned {
             last_use.or(opening)
         } else {

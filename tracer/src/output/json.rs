@@ -75,9 +75,9 @@ struct FindingBody {
     server: ServerJson,
     /// The function that the message names.
     code: Option<CodeJson>,
-    /// The stack that opened most of the sockets whose opening was seen.
+    /// The stack that opened most of the sockets whose opening was seen, or of those that have the application's code in it.
     site: Option<SiteJson>,
-    /// The stack that used most of them last.
+    /// Likewise that used them last.
     last_use: Option<SiteJson>,
     /// All of them, with counts.
     sites: Vec<ShareJson>,
@@ -527,8 +527,8 @@ fn finding_body(
             line: culprit.frame.line,
             sockets: culprit.sockets,
         }),
-        site: code.opened.first().map(site_json),
-        last_use: code.used.first().map(site_json),
+        site: code.opening().map(site_json),
+        last_use: code.last_use().map(site_json),
         sites: code.all().map(|(part, named)| share_json(part, named)).collect(),
         sockets: finding
             .sockets
@@ -623,16 +623,16 @@ fn socket_json(stamps: Stamps, at: Nanos, connection: &Connection, passed_over: 
         fd,
         cookie: connection.cookie.0,
         state: connection.state.name(),
-        client: connection.client.map(|client: SocketAddr| Client {
+        client: connection.client().map(|client: SocketAddr| Client {
             address: client.ip().to_string(),
             port: client.port(),
         }),
-        age_s: since(connection.opened_at.or(connection.accepted_at)),
+        age_s: since(connection.opened_at().or(connection.accepted_at())),
         idle_s: since(connection.last_known_activity()),
         passed_over,
-        bytes_sent: connection.traffic.bytes_sent,
-        bytes_received: connection.traffic.bytes_received,
-        db: connection.identity.as_ref().map(|said| SaidJson {
+        bytes_sent: connection.traffic().bytes_sent,
+        bytes_received: connection.traffic().bytes_received,
+        db: connection.identity().map(|said| SaidJson {
             namespace: said.database.clone(),
             user: said.user.clone(),
             application: said.application.clone(),
@@ -640,9 +640,9 @@ fn socket_json(stamps: Stamps, at: Nanos, connection: &Connection, passed_over: 
             channel: said.channel.clone(),
         }),
         opener: connection.opener.map(|opener| opener.process.pid),
-        site: connection.opening.map(|opening| opening.site.to_string()),
-        last_use: connection.last_use.map(|last| last.site.to_string()),
-        last_used_at: connection.last_use.map(|last| stamps.rfc3339(last.at)),
+        site: connection.opened_by().map(|opening| opening.site.to_string()),
+        last_use: connection.used_by().map(|last| last.site.to_string()),
+        last_used_at: connection.used_by().map(|last| stamps.rfc3339(last.at)),
         netns: connection.netns,
         holders: connection
             .holders

@@ -38,15 +38,20 @@ pub fn headline(finding: &Finding, known: Known<'_>) -> String {
         return sentence(finding, known.process, "");
     };
     let label = culprit.label();
-    match culprit.part {
-        Part::Opened if finding.kind == Kind::Leak => {
-            sentence(finding, known.process, &format!(" from {label}"))
+    let few = culprit.is_of_few();
+    let what = match culprit.part {
+        Part::Opened if finding.kind == Kind::Leak && !few => {
+            return sentence(finding, known.process, &format!(" from {label}"));
         }
-        Part::LastUsed => format!("{}, last used by {label}", sentence(finding, known.process, "")),
-        Part::Opened | Part::OpensNow => {
-            format!("{}, opened by {label}", sentence(finding, known.process, ""))
-        }
-    }
+        Part::LastUsed => "last used by",
+        Part::Opened | Part::OpensNow => "opened by",
+    };
+    let some = if few {
+        format!("{} of them ", culprit.sockets)
+    } else {
+        String::new()
+    };
+    format!("{}, {some}{what} {label}", sentence(finding, known.process, ""))
 }
 
 /// With where a leak's connections come `from`, in words that begin with a space.
@@ -153,7 +158,7 @@ pub fn finding(finding: &Finding, known: Known<'_>, next: Option<&str>) -> Strin
 
 /// What the sockets have carried: leaked ones have each done one piece of work.
 fn used(finding: &Finding) -> Option<String> {
-    let traffic = || finding.sockets.iter().map(|socket| socket.connection.traffic);
+    let traffic = || finding.sockets.iter().map(|socket| socket.connection.traffic());
     let sends = (
         traffic().filter_map(|t| t.sends).min()?,
         traffic().filter_map(|t| t.sends).max()?,
@@ -258,12 +263,12 @@ fn sockets(finding: &Finding) -> String {
                 .first()
                 .map_or_else(|| "?".to_owned(), |holder| holder.fd.to_string()),
             connection
-                .client
+                .client()
                 .map_or_else(|| "unix".to_owned(), |client| client.to_string()),
             connection.state.name().to_owned(),
             evidence.idle.map_or_else(|| "?".to_owned(), human),
-            bytes(connection.traffic.bytes_sent),
-            bytes(connection.traffic.bytes_received),
+            bytes(connection.traffic().bytes_sent),
+            bytes(connection.traffic().bytes_received),
         ];
         row.extend(history.then(|| evidence.passed_over.to_string()));
         table.add_row(row);

@@ -28,7 +28,10 @@ pub use process::{Process, start_ticks};
 const NANOS_PER_TICK: u64 = 1_000_000_000 / 100;
 
 /// One process, for as long as the host is up: a pid that is used again comes with another start time.
+// Twelve bytes, not sixteen, so that a number beside it (a descriptor's, a thread's) costs four and not eight: each
+// connection in the books has two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[repr(Rust, packed(4))]
 pub struct ProcessId {
     /// The process (thread group) in the host's pid namespace.
     pub pid: u32,
@@ -69,8 +72,11 @@ mod tests {
 
     #[test]
     fn kernel_time_is_truncated_to_ticks_like_proc_does() {
-        assert_eq!(ProcessId::from_kernel(7, 1_273_959_999_999).start_ticks, 127_395);
-        assert_eq!(ProcessId::from_kernel(7, 0).start_ticks, 0);
+        assert_eq!(
+            { ProcessId::from_kernel(7, 1_273_959_999_999).start_ticks },
+            127_395
+        );
+        assert_eq!({ ProcessId::from_kernel(7, 0).start_ticks }, 0);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{event::State, ledger::Connection};
 pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let since = |connection: &Connection| {
         view.now
-            .saturating_sub(connection.peer_closed_at.unwrap_or(connection.first_seen))
+            .saturating_sub(connection.peer_closed_at().unwrap_or(connection.first_seen))
     };
     let sockets: Vec<&Connection> = view
         .connections

@@ -39,10 +39,10 @@ pub struct Code {
 impl Code {
     pub(super) fn of(sockets: &[Evidence], group: &Group) -> Self {
         let connections = || sockets.iter().map(|socket| &socket.connection);
-        let opened = connections().filter_map(|connection| Some((connection.opening?.site, false)));
+        let opened = connections().filter_map(|connection| Some((connection.opened_by()?.site, false)));
         let used = connections()
-            .filter_map(|connection| Some((connection.last_use?.site, connection.used_unseen())));
-        let before_attach = connections().any(|connection| connection.opened_at.is_none());
+            .filter_map(|connection| Some((connection.used_by()?.site, connection.used_unseen())));
+        let before_attach = connections().any(|connection| connection.opened_at().is_none());
         let opens_now = group.tallies().iter().filter(|_| before_attach);
         Self {
             opened: shares(opened, group),

@@ -186,7 +186,7 @@ impl Finding {
             opened_before_attach: claim
                 .sockets
                 .iter()
-                .filter(|socket| socket.opened_at.is_none())
+                .filter(|socket| socket.opened_at().is_none())
                 .count(),
             code: Code::of(&sockets, view.group),
             sockets,
@@ -281,7 +281,7 @@ fn identify(kind: Kind, key: &GroupKey) -> FindingId {
         "{} {} {} {} {}",
         kind.name(),
         key.process.pid,
-        key.process.start_ticks,
+        { key.process.start_ticks },
         key.server.system,
         key.server.place
     )))
@@ -290,7 +290,7 @@ fn identify(kind: Kind, key: &GroupKey) -> FindingId {
 /// Without history: the pace at which these sockets came up. Each counts from when it was opened, or, where that
 /// was not seen, was last used. `None` when they are few, or when more would have come since at that pace.
 fn pace(sockets: &[&Connection], now: Nanos, rules: &Rules) -> Option<f64> {
-    let moment = |connection: &&Connection| connection.opened_at.or(connection.last_known_activity());
+    let moment = |connection: &&Connection| connection.opened_at().or(connection.last_known_activity());
     let mut moments: Vec<Nanos> = sockets.iter().filter_map(moment).collect();
     moments.sort_unstable();
     let points: Vec<Point> = moments.into_iter().zip(1..).collect();

@@ -36,14 +36,10 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
 }
 
 /// How many are silent since before attach, and those of them that fell silent one by one in the order of opening.
-fn pattern<'a>(
-    view: &View<'a>,
-    policy: &Policy,
-    attached_at: Nanos,
-) -> Option<(usize, Vec<&'a Connection>)> {
+fn pattern<'a>(view: &View<'a>, policy: &Policy, attached_at: Nanos) -> Option<(usize, Vec<&'a Connection>)> {
     let silent: Vec<&Connection> = view
         .silent_for(0)
-        .filter(|connection| connection.opened_at.is_none())
+        .filter(|connection| connection.opened_at().is_none())
         // Those have a verdict of their own.
         .filter(|connection| connection.never_sent() != Some(true))
         .filter(|connection| connection.last_activity().is_some_and(|at| at < attached_at))
@@ -216,17 +212,17 @@ impl Signs {
             .connections
             .iter()
             .copied()
-            .filter(|connection| connection.opened_at.is_none() && connection.state == State::Established)
+            .filter(|connection| connection.opened_at().is_none() && connection.state == State::Established)
             .filter(|connection| connection.last_activity().is_some_and(|at| at >= attached_at))
             .collect();
-        let newest = sockets.iter().filter_map(|socket| socket.inode).max();
+        let newest = sockets.iter().filter_map(|socket| socket.inode()).max();
         let most = sockets
             .iter()
-            .filter_map(|socket| socket.traffic.bytes_sent)
+            .filter_map(|socket| socket.traffic().bytes_sent)
             .max();
         let little = most.map(|most| most.saturating_mul(rules.at_work));
         let among = |other: &&Connection| {
-            other.inode < newest && (little.is_none() || other.traffic.bytes_sent <= little)
+            other.inode() < newest && (little.is_none() || other.traffic().bytes_sent <= little)
         };
         // The one in use at the moment has never been left alone.
         let passed_over = |other: &&Connection| {
@@ -236,17 +232,21 @@ impl Signs {
                 .map(|rest| rest.from)
                 .min();
             from.is_some_and(|from| {
-                let later = |socket: &&&Connection| socket.last_activity() > Some(from.saturating_add(rules.grace));
+                let later =
+                    |socket: &&&Connection| socket.last_activity() > Some(from.saturating_add(rules.grace));
                 sockets
                     .iter()
                     .filter(later)
-                    .any(|socket| socket.inode > other.inode)
+                    .any(|socket| socket.inode() > other.inode())
             })
         };
         let suspicious: Vec<_> = others.iter().filter(|other| among(other)).collect();
         // One that is newer is the next of them.
-        let alone = silent == sockets.len() && others.iter().all(|other| other.inode > newest);
-        let mut sends: Vec<u32> = sockets.iter().filter_map(|socket| socket.traffic.sends).collect();
+        let alone = silent == sockets.len() && others.iter().all(|other| other.inode() > newest);
+        let mut sends: Vec<u32> = sockets
+            .iter()
+            .filter_map(|socket| socket.traffic().sends)
+            .collect();
         sends.sort_unstable();
         let median = sends.get(sends.len() / 2);
         Some(Self {
@@ -281,7 +281,11 @@ impl Signs {
 
     /// Whether others like them are used. As long as more come up, that one is in use at the moment says nothing.
     fn are_used(&self) -> bool {
-        if self.added > 0 { self.came_back } else { self.used_again }
+        if self.added > 0 {
+            self.came_back
+        } else {
+            self.used_again
+        }
     }
 
     /// By when the next should have been opened, counted from attach.
@@ -299,7 +303,11 @@ impl Signs {
         let rules = &policy.rules;
         if self.added > 0 && self.spread >= rules.filled {
             // Nothing healthy opens another while these rest, except one of a kind: for a worker, or for a tenant.
-            let least = if policy.single_look { rules.dozen } else { rules.some };
+            let least = if policy.single_look {
+                rules.dozen
+            } else {
+                rules.some
+            };
             return count >= least;
         }
         if self.pace < rules.connect {
@@ -320,15 +328,17 @@ impl Signs {
 /// Those that were opened since and left alone, as far as they are no listeners, nor each for somebody else: a pool for
 /// each tenant comes up like that.
 fn added<'a>(view: &View<'a>, attached_at: Nanos, rules: &Rules) -> Vec<&'a Connection> {
-    let purpose = |connection: &&Connection| connection.identity.as_ref().and_then(|said| said.purpose).is_some();
+    let purpose = |connection: &&Connection| connection.identity().and_then(|said| said.purpose).is_some();
     let added: Vec<&Connection> = view
         .silent_for(rules.grace)
-        .filter(|connection| connection.opened_at > Some(attached_at) && connection.never_sent() != Some(true))
+        .filter(|connection| {
+            connection.opened_at() > Some(attached_at) && connection.never_sent() != Some(true)
+        })
         .filter(|connection| !purpose(connection) && !view.owned(connection))
         .collect();
     let known: BTreeSet<Who> = added
         .iter()
-        .map(|connection| connection.who)
+        .map(|connection| connection.who())
         .filter(|&who| who != Who::default())
         .collect();
     if added.len() > 1 && known.len() == added.len() {
@@ -340,10 +350,10 @@ fn added<'a>(view: &View<'a>, attached_at: Nanos, rules: &Rules) -> Vec<&'a Conn
 /// The most that have sent about as much as each other: what is used once by the same code has. All, where that is
 /// not known.
 fn alike(mut sockets: Vec<&Connection>) -> Vec<&Connection> {
-    if sockets.iter().any(|socket| socket.traffic.bytes_sent.is_none()) {
+    if sockets.iter().any(|socket| socket.traffic().bytes_sent.is_none()) {
         return sockets;
     }
-    sockets.sort_by_key(|socket| (socket.traffic.bytes_sent, socket.cookie));
+    sockets.sort_by_key(|socket| (socket.traffic().bytes_sent, socket.cookie));
     let mut most = 0..0;
     let mut first = 0;
     for last in 0..sockets.len() {
@@ -359,7 +369,7 @@ fn alike(mut sockets: Vec<&Connection>) -> Vec<&Connection> {
 
 /// Whether neither has sent more than half as much again as the other.
 fn is_alike(one: &Connection, other: &Connection) -> bool {
-    let (Some(one), Some(other)) = (one.traffic.bytes_sent, other.traffic.bytes_sent) else {
+    let (Some(one), Some(other)) = (one.traffic().bytes_sent, other.traffic().bytes_sent) else {
         return true;
     };
     one.max(other).saturating_mul(2) <= one.min(other).saturating_mul(3)
@@ -374,7 +384,7 @@ fn in_order<'a>(sockets: Vec<&'a Connection>, rules: &Rules) -> Vec<&'a Connecti
     let by_descriptor = rising(sockets.clone(), rules, |socket| {
         Some(u64::from(socket.holders.first()?.fd))
     });
-    let by_inode = rising(sockets, rules, |socket| socket.inode);
+    let by_inode = rising(sockets, rules, Connection::inode);
     let most = if by_inode.len() > by_descriptor.len() {
         by_inode
     } else {

@@ -30,21 +30,28 @@ impl Growth {
         let grace = policy.rules.grace;
         let left_alone: Vec<&Connection> = view
             .silent_for(grace)
-            .filter(|connection| who.is_none_or(|who| connection.who == who))
-            .filter(|connection| connection.opened_at >= Some(began) && connection.never_sent() != Some(true))
+            .filter(|connection| who.is_none_or(|who| connection.who() == who))
+            .filter(|connection| {
+                connection.opened_at() >= Some(began) && connection.never_sent() != Some(true)
+            })
             .collect();
         let links = chain(&left_alone, grace);
-        let opened: Vec<Nanos> = links.iter().filter_map(|link| link.opened_at).collect();
+        let opened: Vec<Nanos> = links.iter().filter_map(|link| link.opened_at()).collect();
         let idle = links
             .first()
             .and_then(|first| first.last_use())
             .map(|last| last.saturating_add(policy.idle));
         let mut all: Vec<Nanos> = left_alone
             .iter()
-            .filter_map(|connection| connection.opened_at)
+            .filter_map(|connection| connection.opened_at())
             .collect();
         all.sort_unstable();
-        let rests = || view.group.rests().iter().filter(|rest| rest.seen.saturating_sub(rest.from) >= grace);
+        let rests = || {
+            view.group
+                .rests()
+                .iter()
+                .filter(|rest| rest.seen.saturating_sub(rest.from) >= grace)
+        };
         let lent: BTreeSet<Cookie> = rests().map(|rest| rest.cookie).collect();
         // One gap does not undo what came before or after it.
         let steady = all
@@ -56,7 +63,11 @@ impl Growth {
             span: opened.last().map_or(0, |newest| newest.saturating_sub(began)),
             ignored: opened.iter().filter(|&&at| Some(at) > idle).count(),
             lent: links.iter().filter(|link| lent.contains(&link.cookie)).count(),
-            silent: links.iter().filter_map(|link| view.silent(link)).min().unwrap_or(0),
+            silent: links
+                .iter()
+                .filter_map(|link| view.silent(link))
+                .min()
+                .unwrap_or(0),
             opened,
         }
     }
@@ -76,8 +87,7 @@ impl Growth {
         // What was lent out and given back before is of a pool, and that opens no other while this one rests: not when it is
         // filled, either. (Looks are seldom: three that were seen at rest stand for the others.) Sessions of people do, but
         // those come back.
-        let drained = self.lent >= rules.links
-            && self.silent >= policy.idle.saturating_mul(rules.sure);
+        let drained = self.lent >= rules.links && self.silent >= policy.idle.saturating_mul(rules.sure);
         let in_episodes = episodes(links, policy.idle) >= enough && alike(candidates, links, rules);
         separate(candidates, rules.grace) >= rules.many
             || self.ignored >= rules.links
@@ -89,7 +99,7 @@ impl Growth {
 pub(super) fn chain<'a>(sockets: &[&'a Connection], grace: Nanos) -> Vec<&'a Connection> {
     let mut seen: Vec<(Nanos, Nanos, &Connection)> = sockets
         .iter()
-        .filter_map(|socket| Some((socket.opened_at?, socket.last_use()?, *socket)))
+        .filter_map(|socket| Some((socket.opened_at()?, socket.last_use()?, *socket)))
         .collect();
     // Interval scheduling: taking the earliest end first gives the most disjoint intervals.
     seen.sort_by_key(|&(opened, last, socket)| (last, opened, socket.cookie));
@@ -106,8 +116,9 @@ pub(super) fn chain<'a>(sockets: &[&'a Connection], grace: Nanos) -> Vec<&'a Con
 
 /// How many times the process opened a link when the one before had been idle for `--idle`, and one.
 fn episodes(links: &[&Connection], idle: Nanos) -> usize {
-    let apart =
-        |pair: &&[&Connection]| pair[1].opened_at > pair[0].last_use().map(|last| last.saturating_add(idle));
+    let apart = |pair: &&[&Connection]| {
+        pair[1].opened_at() > pair[0].last_use().map(|last| last.saturating_add(idle))
+    };
     1 + links.windows(2).filter(apart).count()
 }
 
@@ -115,10 +126,10 @@ fn episodes(links: &[&Connection], idle: Nanos) -> usize {
 /// no further episode of theirs.
 fn alike(candidates: &[&Connection], links: &[&Connection], rules: &Rules) -> bool {
     let newest = &links[links.len().saturating_sub(rules.links)..];
-    let from: Vec<Nanos> = newest.iter().filter_map(|link| link.opened_at).collect();
+    let from: Vec<Nanos> = newest.iter().filter_map(|link| link.opened_at()).collect();
     let sizes = from.iter().enumerate().map(|(place, &from_here)| {
         let until = from.get(place + 1).copied().unwrap_or(Nanos::MAX);
-        let opened = candidates.iter().filter_map(|candidate| candidate.opened_at);
+        let opened = candidates.iter().filter_map(|candidate| candidate.opened_at());
         opened.filter(|at| (from_here..until).contains(at)).count()
     });
     let (least, most) = sizes.fold((usize::MAX, 0), |(least, most), size| {
@@ -131,7 +142,7 @@ fn alike(candidates: &[&Connection], links: &[&Connection], rules: &Rules) -> bo
 pub(super) fn separate(sockets: &[&Connection], grace: Nanos) -> usize {
     let mut spans: Vec<(Nanos, Nanos)> = sockets
         .iter()
-        .filter_map(|socket| Some((socket.opened_at?, socket.last_use()?)))
+        .filter_map(|socket| Some((socket.opened_at()?, socket.last_use()?)))
         .collect();
     spans.sort_unstable();
     let apart = |pair: &&[(Nanos, Nanos)]| pair[1].0 > pair[0].1.saturating_add(grace);

@@ -52,7 +52,7 @@ fn unused(connection: &Connection, now: Nanos, idle: Nanos) -> bool {
     connection.state == State::Established
         && !connection.waiting()
         && !connection.holders.is_empty()
-        && connection.handed_at.is_some_and(|handed| {
+        && connection.handed_at().is_some_and(|handed| {
             connection.last_activity() <= Some(handed) && now.saturating_sub(handed) >= idle
         })
 }

@@ -103,7 +103,7 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
 fn by_identity<'a>(view: &View<'a>, policy: &Policy, silent: &[&'a Connection]) -> Option<Claim<'a>> {
     let mut groups: BTreeMap<Who, Vec<&Connection>> = BTreeMap::new();
     for &connection in silent {
-        groups.entry(connection.who).or_default().push(connection);
+        groups.entry(connection.who()).or_default().push(connection);
     }
     // Of whom nothing is known may be anybody's.
     let known = groups.keys().filter(|&&who| who != Who::default()).count();
@@ -164,7 +164,7 @@ fn judge<'a>(
     let candidates: Vec<&Connection> = silent.iter().filter(passed).copied().collect();
     let links = chain(&candidates, rules.grace);
     let first = *links.first()?;
-    let began = first.opened_at?;
+    let began = first.opened_at()?;
     let before = began.saturating_sub(1);
     let (opened, closed) = (view.group.opens_after(before), view.group.closes_after(before));
     let growth = Growth::of(view, policy, began, who);
@@ -205,7 +205,7 @@ fn judge<'a>(
         sockets,
         but,
     };
-    let waits = links.iter().find_map(|link| link.identity.as_ref()?.purpose);
+    let waits = links.iter().find_map(|link| link.identity()?.purpose);
     let came_back = came_back(view, policy, first, who);
     let why = match rising.map(|share| share >= rules.rising) {
         None => {
@@ -247,7 +247,7 @@ fn came_back(view: &View, policy: &Policy, first: &Connection, who: Option<Who>)
         .map(|last| last.saturating_add(policy.rules.grace));
     let like = |cookie| {
         let other = view.ledger.connection(cookie);
-        other.is_some_and(|other| other.opened_at > since && who.is_none_or(|who| other.who == who))
+        other.is_some_and(|other| other.opened_at() > since && who.is_none_or(|who| other.who() == who))
     };
     let rests = view.group.rests().iter();
     rests
@@ -262,7 +262,7 @@ fn came_back(view: &View, policy: &Policy, first: &Connection, who: Option<Who>)
 fn other_code(links: &[&Connection]) -> bool {
     let sites: BTreeSet<_> = links
         .iter()
-        .filter_map(|link| link.opening.map(|opening| opening.site))
+        .filter_map(|link| link.opened_by().map(|opening| opening.site))
         .collect();
     sites.len() == links.len()
 }
@@ -275,11 +275,11 @@ fn members<'a>(
 ) -> Vec<&'a Connection> {
     let first_silence = candidates.iter().filter_map(|socket| socket.last_use()).min();
     let first_link = links.first().map(|link| link.cookie);
-    let sends = || links.iter().filter_map(|link| link.traffic.sends);
+    let sends = || links.iter().filter_map(|link| link.traffic().sends);
     let as_links = sends().min()..=sends().max();
     let mut moments: Vec<Nanos> = candidates
         .iter()
-        .filter(|socket| socket.opened_at.is_none())
+        .filter(|socket| socket.opened_at().is_none())
         .filter_map(|socket| socket.last_use())
         .collect();
     moments.sort_unstable();
@@ -289,10 +289,10 @@ fn members<'a>(
         until - from > rules.links
     };
     let belongs = |socket: &&&Connection| {
-        let passes = socket.opened_at > first_silence.map(|silence| silence.saturating_add(rules.grace));
-        match socket.opened_at {
+        let passes = socket.opened_at() > first_silence.map(|silence| silence.saturating_add(rules.grace));
+        match socket.opened_at() {
             Some(_) => passes || Some(socket.cookie) == first_link,
-            None => as_links.contains(&socket.traffic.sends) && !socket.last_use().is_some_and(together),
+            None => as_links.contains(&socket.traffic().sends) && !socket.last_use().is_some_and(together),
         }
     };
     candidates.iter().filter(belongs).copied().collect()
@@ -305,7 +305,10 @@ fn rises(view: &View, links: &[&Connection], rules: &Rules) -> bool {
     let Some(newest) = links.len().checked_sub(rules.links) else {
         return false;
     };
-    let mut moments: Vec<Nanos> = links[newest..].iter().filter_map(|link| link.opened_at).collect();
+    let mut moments: Vec<Nanos> = links[newest..]
+        .iter()
+        .filter_map(|link| link.opened_at())
+        .collect();
     moments.push(view.now);
     let troughs: Vec<i64> = moments
         .windows(2)

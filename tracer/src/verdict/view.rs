@@ -50,9 +50,9 @@ impl<'a> View<'a> {
     /// the server open, and has opened none since.
     pub fn owned(&self, connection: &Connection) -> bool {
         connection.opener.is_some_and(|opener| {
-            connection.opener_lives == Some(true)
+            opener.lives == Some(true)
                 && self.threads.get(&opener.tid) == Some(&1)
-                && self.group.opened_last_by(opener.tid) <= connection.opened_at
+                && self.group.opened_last_by(opener.tid) <= connection.opened_at()
         })
     }
 

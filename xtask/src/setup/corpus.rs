@@ -1,7 +1,8 @@
 //! The languages of the corpus (`tests/scenarios`), with their pools and drivers.
 //!
 //! Only `cargo xtask corpus` needs them, so a plain `setup` leaves them out. A language that is there from elsewhere
-//! is left alone; libraries are Debian's, except Node's, which npm installs beside the Python environment.
+//! is left alone; libraries are Debian's, except Python's, which pip installs into the tests' environment, and
+//! Node's, which npm installs beside it.
 
 use std::{fs, process::Command};
 
@@ -28,12 +29,17 @@ const LANGUAGES: [(&str, &str); 7] = [
 ];
 
 /// Drivers and pools.
-const LIBRARIES: [&str; 7] = [
+const LIBRARIES: [&str; 12] = [
     "libhikaricp-java",
     "libpostgresql-jdbc-java",
     "libslf4j-java",
+    "libcommons-dbcp2-java",
+    "libc3p0-java",
+    "golang-github-gomodule-redigo-dev",
     "golang-github-lib-pq-dev",
+    "ruby-connection-pool",
     "ruby-pg",
+    "ruby-redis",
     "ruby-sequel",
     "php-pgsql",
 ];
@@ -47,7 +53,27 @@ pub fn install(workspace: &Workspace) -> Result<()> {
     let libraries = LIBRARIES.map(Package::library);
     let all: Vec<Package> = languages.chain(libraries).collect();
     apt::install("the corpus's languages", &all)?;
+    install_python(workspace)?;
     install_node(workspace)
+}
+
+/// Python packages that only the corpus needs, in the tests' environment; a copy of the list there says that it was done.
+fn install_python(workspace: &Workspace) -> Result<()> {
+    let requirements = workspace.root.join("tests/scenarios/python/requirements.txt");
+    let wanted = fs::read_to_string(&requirements).context("tests/scenarios/python")?;
+    let venv = environment()?.join("venv");
+    let installed = venv.join("connleak-corpus-requirements.txt");
+    if fs::read_to_string(&installed).is_ok_and(|there| there == wanted) {
+        step("Python packages of the corpus: already there");
+        return Ok(());
+    }
+    step("Python packages of the corpus: installing with pip");
+    let mut pip = Command::new(venv.join("bin/python"));
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+        .arg("--requirement")
+        .arg(&requirements);
+    process::run(&mut pip)?;
+    Ok(fs::write(&installed, wanted)?)
 }
 
 /// The packages of Node, exactly those of the committed lock file.

@@ -53,11 +53,14 @@ impl Engine {
         let mut candidates = files.first().into_iter().chain(files.iter().find(library));
         candidates.find_map(|file| {
             let globals = Symbols::of(&memory, file.base)?.address(&memory, "executor_globals")?;
-            Some(Self {
-                path: file.path.clone(),
-                running: running(&memory, globals)?,
-            })
+            Some(Self::at(file.path.clone(), running(&memory, globals)?))
         })
+    }
+
+    /// An engine that notes its running frame at this address.
+    #[must_use]
+    pub fn at(path: String, running: u64) -> Self {
+        Self { path, running }
     }
 
     /// The frames as they are now, innermost first; `None` when they don't look like frames.

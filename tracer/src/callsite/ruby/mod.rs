@@ -85,6 +85,12 @@ impl Machine {
         })
     }
 
+    /// A machine of the known version, whose `rb_vm_t` is at this address.
+    #[must_use]
+    pub fn at(path: String, vm: u64) -> Self {
+        Self { path, vm: Ok(vm) }
+    }
+
     /// The version, if it is one that can't be read.
     #[must_use]
     pub fn unknown_version(&self) -> Option<&str> {

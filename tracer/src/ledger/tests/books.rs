@@ -61,7 +61,7 @@ impl Books {
 
     pub(super) fn holders(&self, cookie: u64) -> Vec<Holder> {
         self.get(cookie)
-            .map(|connection| connection.holders.clone())
+            .map(|connection| connection.holders.to_vec())
             .unwrap_or_default()
     }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     callsite::{Role, SiteId},
     event::Stack,
-    ledger::{Connection, GroupKey, Tally},
+    ledger::{GroupKey, Tally},
 };
 
 fn stack(at: u64, cookie: u64, role: Role, site: u64) -> Event {
@@ -18,11 +18,11 @@ fn stack(at: u64, cookie: u64, role: Role, site: u64) -> Event {
 }
 
 fn opening(books: &Books, cookie: u64) -> Option<u64> {
-    Some(books.get(cookie)?.opening?.site.0)
+    Some(books.get(cookie)?.opened_by()?.site.0)
 }
 
 fn last_use(books: &Books, cookie: u64) -> Option<u64> {
-    Some(books.get(cookie)?.last_use?.site.0)
+    Some(books.get(cookie)?.used_by()?.site.0)
 }
 
 /// Opened and closed by site, in the group of process 7.
@@ -48,7 +48,7 @@ fn a_connection_keeps_the_site_of_its_opening_and_of_its_last_use() {
     ]);
     assert_eq!((opening(&books, 1), last_use(&books, 1)), (Some(10), Some(21)));
     assert_eq!(
-        books.get(1).and_then(|it| it.last_use).map(|it| it.at),
+        books.get(1).and_then(Connection::used_by).map(|it| it.at),
         Some(170 * MS)
     );
 }

@@ -21,7 +21,7 @@ fn a_socket_that_connects_anew_begins_a_new_life() {
         }],
     );
     assert_eq!(books.state(1), Some(State::Established));
-    assert_eq!(books.get(1).and_then(|it| it.opened_at), Some(200 * MS));
+    assert_eq!(books.get(1).and_then(Connection::opened_at), Some(200 * MS));
     assert_eq!(books.totals(), (1, 0, 1, 0));
 }
 

@@ -97,7 +97,11 @@ fn a_close_that_cannot_reach_the_server_is_not_open_for_minutes() {
     books.snapshot(200, 210, [row(205, 1, 7, 3)]);
     let [first, _, _, last] = closed(300, 1);
     books.feed([first]);
-    books.snapshot(400, 410, []);
+    for began in [400, 500, 600] {
+        // A walk may miss a descriptor that changes hands, so one or two of them prove nothing.
+        assert_eq!(books.closed, []);
+        books.snapshot(began, began + 10, []);
+    }
     assert_eq!(books.closed, [(Cookie(1), Cause::Local)]);
     books.feed([last]);
     assert_eq!(books.totals(), (1, 1, 0, 0));
@@ -143,7 +147,7 @@ fn a_unix_socket_whose_first_data_is_told_again_is_not_opened_again() {
     books.snapshot(200, 210, [unix_row(205, 1, 7, 3)]);
     books.feed(told(300));
     assert_eq!(books.totals(), (1, 0, 0, 0));
-    assert_eq!(books.get(1).and_then(|it| it.opened_at), Some(100 * MS));
+    assert_eq!(books.get(1).and_then(Connection::opened_at), Some(100 * MS));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use books::{Books, MS};
 
+use super::Connection;
 use crate::{
     event::{
         Cause, Change, Connect, Cookie, Event, Holder, Loss, Observation, Place, Server, State, Traffic,

@@ -65,7 +65,7 @@ fn the_server_closing_in_the_window_is_not_forgotten() {
     books.feed([change(108, 1, State::Established, State::PeerClosed)]);
     books.snapshot(100, 110, [row(105, 1, 7, 3)]);
     assert_eq!(books.state(1), Some(State::PeerClosed));
-    assert_eq!(books.get(1).and_then(|it| it.peer_closed_at), Some(108 * MS));
+    assert_eq!(books.get(1).and_then(Connection::peer_closed_at), Some(108 * MS));
     books.feed(closed(300, 1));
     assert_eq!(books.closed, [(Cookie(1), Cause::Peer)]);
 }
@@ -105,7 +105,7 @@ fn in_flight_at_attach_is_found_later_and_was_not_opened_in_view() {
     let mut books = Books::attached();
     books.snapshot(100, 110, [row(105, 1, 7, 3)]);
     assert_eq!(books.totals(), (0, 0, 0, 1));
-    assert_eq!(books.get(1).and_then(|it| it.opened_at), None);
+    assert_eq!(books.get(1).and_then(Connection::opened_at), None);
 }
 
 #[test]
