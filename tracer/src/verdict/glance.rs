@@ -6,21 +6,26 @@
 //! themselves: what leaks has been used by the same code, and a pool beside it has carried more, or nothing.
 //!
 //! A pool looks different: silent since the same moment (a burst that ended), or in another order than they
-//! were opened in, or with much traffic on each, or one of them is used again.
+//! were opened in, or with much traffic on each, or one of them is used again. That is no proof: single connections, or
+//! workers', that came up one by one and rest look the same. So what counts is whether it goes on: another one is opened
+//! while these rest, and left alone as well. Without that it takes more of them than a pool has, and slower than a pool
+//! is filled.
 //!
 //! In a watch, sockets that have been used more or less often each, by a process that has opened nothing since
 //! attach for `--idle`, are claimed as `unreturned`: connections that were lent out before and did not come
 //! back the last time. A leak that has stopped and whose requests differ much looks the same.
 //!
-//! Blind: a pool whose idle connections were rotated one by one, or a last-in-first-out pool under falling
-//! load, can look just like this at a single look. So this rule never says more than `likely`, and less when
-//! the sockets are few or the last one is long ago.
+//! Blind: a dozen workers or tenants that come up one by one as we look; sixteen that have done so before, slowly. So
+//! this rule never says more than `likely`.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use super::{Confidence, Kind, Policy, Rules, finding::Claim, view::View};
 use crate::{
-    event::{Nanos, State},
+    event::{Cookie, Nanos, State},
     ledger::{Connection, Who},
 };
 
@@ -103,7 +108,7 @@ fn judge<'a>(
     }
     if signs.has_stopped(policy) {
         but.push("none was added while connleak looked".to_owned());
-    } else if !signs.recent {
+    } else if !signs.recent && signs.added == 0 {
         but.push("none was added lately".to_owned());
     }
     if waiting > 0 {
@@ -174,6 +179,8 @@ struct Signs {
     pace: Nanos,
     /// Opened since, and left alone.
     added: usize,
+    /// Each of those is for another user, database or application.
+    all_differ: bool,
     /// All others are newer.
     alone: bool,
     /// Others that were open already are used.
@@ -205,7 +212,13 @@ impl Signs {
         let pace = spread / (distinct - 1).max(1);
         let since_last = view.silent(sockets.last()?)?;
         let longest = view.silent(sockets.first()?)?;
-        let added = added(view, attached_at, rules).len();
+        // At their own pace: requests come as they like, but six times the mean distance without one is rare. What is
+        // opened later is something else.
+        let in_time = pace
+            .saturating_mul(2 * rules.links as u64)
+            .saturating_add(rules.compare);
+        let until = view.now.saturating_sub(since_last).saturating_add(in_time);
+        let (added, all_differ) = added(view, attached_at..until, policy);
         // Used again: not by one that is newer than all of these, nor by one that has carried many times as much. Those
         // are at work, and have never been among these.
         let others: Vec<&Connection> = view
@@ -243,11 +256,14 @@ impl Signs {
         let suspicious: Vec<_> = others.iter().filter(|other| among(other)).collect();
         // One that is newer is the next of them.
         let alone = silent == sockets.len() && others.iter().all(|other| other.inode() > newest);
-        let mut sends: Vec<u32> = sockets
-            .iter()
-            .filter_map(|socket| socket.traffic().sends)
-            .collect();
-        sends.sort_unstable();
+        let sends = |of: &[&Connection]| {
+            let mut sends: Vec<u32> = of.iter().filter_map(|socket| socket.traffic().sends).collect();
+            sends.sort_unstable();
+            sends
+        };
+        // The newest may have been at work.
+        let older = sends(&sockets[..sockets.len() - 1]);
+        let sends = sends(sockets);
         let median = sends.get(sends.len() / 2);
         Some(Self {
             looked: view.now.saturating_sub(attached_at),
@@ -255,6 +271,7 @@ impl Signs {
             distinct,
             pace,
             added,
+            all_differ,
             alone,
             used_again: !suspicious.is_empty(),
             came_back: suspicious.iter().any(|other| passed_over(other)),
@@ -265,7 +282,7 @@ impl Signs {
                 since_last <= pace.saturating_mul(2).saturating_add(rules.compare)
             },
             used_once: median.is_none_or(|&median| u64::from(median) <= rules.used_once),
-            differ: match sends.as_slice() {
+            differ: match older.as_slice() {
                 [least, .., most] => u64::from(*most) * 100 >= u64::from(*least) * rules.differ,
                 _ => false,
             },
@@ -302,13 +319,10 @@ impl Signs {
     fn are_enough(&self, policy: &Policy, count: usize) -> bool {
         let rules = &policy.rules;
         if self.added > 0 && self.spread >= rules.filled {
-            // Nothing healthy opens another while these rest, except one of a kind: for a worker, or for a tenant.
-            let least = if policy.single_look {
-                rules.dozen
-            } else {
-                rules.some
-            };
-            return count >= least;
+            // Nothing healthy opens another while these rest, except one of a kind: for a worker, or for a tenant. A watch
+            // sees whether that goes on.
+            let single = policy.single_look || self.all_differ || self.added == 1;
+            return count >= if single { rules.dozen } else { rules.some };
         }
         if self.pace < rules.connect {
             return false;
@@ -325,26 +339,42 @@ impl Signs {
     }
 }
 
-/// Those that were opened since and left alone, as far as they are no listeners, nor each for somebody else: a pool for
-/// each tenant comes up like that.
-fn added<'a>(view: &View<'a>, attached_at: Nanos, rules: &Rules) -> Vec<&'a Connection> {
-    let purpose = |connection: &&Connection| connection.identity().and_then(|said| said.purpose).is_some();
+/// How many were opened since and left alone, as far as they are no listeners; and whether each is for somebody else.
+///
+/// The first of them has to come in time. Left alone: silent for longer than it has ever rested, and than others had
+/// been when they were closed.
+fn added(view: &View, first: Range<Nanos>, policy: &Policy) -> (usize, bool) {
+    let rules = &policy.rules;
+    let mut rested: BTreeMap<Cookie, Nanos> = BTreeMap::new();
+    for rest in view.group.rests() {
+        let longest = rested.entry(rest.cookie).or_default();
+        *longest = (*longest).max(rest.seen.saturating_sub(rest.from));
+    }
+    // A watch can wait.
+    let least = if policy.single_look {
+        rules.grace
+    } else {
+        policy.soon()
+    };
+    let left_alone = |connection: &&Connection| {
+        let rest = rested.get(&connection.cookie).copied().unwrap_or(0);
+        let usual = rest.max(view.group.closed_after()).saturating_mul(rules.rests);
+        view.silent(connection) >= Some(usual.max(least))
+    };
+    let waits = |connection: &&Connection| connection.identity().is_some_and(|said| said.purpose.is_some());
     let added: Vec<&Connection> = view
         .silent_for(rules.grace)
-        .filter(|connection| {
-            connection.opened_at() > Some(attached_at) && connection.never_sent() != Some(true)
-        })
-        .filter(|connection| !purpose(connection) && !view.owned(connection))
+        .filter(|connection| connection.opened_at() > Some(first.start))
+        .filter(|connection| connection.never_sent() != Some(true) && !view.owned(connection))
+        .filter(|connection| left_alone(connection) && !waits(connection))
         .collect();
-    let known: BTreeSet<Who> = added
-        .iter()
-        .map(|connection| connection.who())
-        .filter(|&who| who != Who::default())
-        .collect();
-    if added.len() > 1 && known.len() == added.len() {
-        return Vec::new();
+    let opened = added.iter().filter_map(|connection| connection.opened_at()).min();
+    if opened.is_none_or(|opened| opened >= first.end) {
+        return (0, false);
     }
-    added
+    let who = added.iter().map(|connection| connection.who());
+    let known: BTreeSet<Who> = who.filter(|&who| who != Who::default()).collect();
+    (added.len(), added.len() > 1 && known.len() == added.len())
 }
 
 /// The most that have sent about as much as each other: what is used once by the same code has. All, where that is

@@ -86,8 +86,8 @@ rules! {
     rests: Times u64 = 2, 1..=1_000;
 
     /// unreturned: what is sent since the last one fell silent, in percent of what was sent as they did so. When
-    /// less than half is left, it may as well be the work that is less.
-    load: Percent u64 = 50, 1..=1_000;
+    /// less than three quarters are left, it may as well be the work that is less.
+    load: Percent u64 = 75, 1..=1_000;
 
     /// inherited: unused sockets to one server on this host that are a habit. One may be a daemon that has put
     /// itself into the background and waits.
@@ -104,8 +104,9 @@ rules! {
     /// From one look: this many are no pool that was rotated: common pools default to ten or fewer (`HikariCP`
     /// 10, `SQLAlchemy` 5 + 10, pgx 4 or the number of cores).
     many: Count usize = 16, HABIT;
-    /// From a scan: this many, and one more while it looks, are not single connections that come up, for workers
-    /// or for tenants. Few applications have a dozen of those.
+    /// From one look: this many, and one more while we look, are not single connections that come up, for workers
+    /// or for tenants: few applications have a dozen of those. For a scan, and where each says that it is for
+    /// somebody else.
     dozen: Count usize = 12, HABIT;
     /// From one look: moments closer than this belong to one burst. Ticks are 10 ms at the coarsest.
     moment: Span Nanos = 20 * MS, SPAN;
