@@ -11,7 +11,10 @@ use connleak::callsite::{
 mod memory;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let memory = Pages::new(memory::Everywhere(bytes));
+    // Without a file's head nothing is looked at.
+    let mut all = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0\x3e\0".to_vec();
+    all.extend(bytes);
+    let memory = Pages::new(memory::Everywhere(&all));
     let Some(symbols) = Symbols::of(&memory, 0) else { return };
     let _ = (symbols.own_name(&memory), symbols.find(&memory, "executor_globals"));
     let _ = (Heap::of(&memory, &symbols), Awaits::of(&memory, &symbols));

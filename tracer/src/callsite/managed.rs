@@ -271,8 +271,12 @@ fn while_it_waits<'m>(
     let call = moment::Call::into_frame(capture, frame)?;
     let moved = || {
         let late = clock::monotonic().saturating_sub(capture.at) / 1000;
+        let late = match late {
+            0..=9_999 => format!("{late} µs"),
+            _ => format!("{} ms", late / 1000),
+        };
         Some(Answer::nothing(format!(
-            "the thread had moved on before its {language} frames could be read, {late} µs later"
+            "the thread had moved on before its {language} frames could be read, {late} later"
         )))
     };
     if !call.lasts(memory) {

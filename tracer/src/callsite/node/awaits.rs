@@ -239,6 +239,16 @@ impl Awaits {
         }
     }
 
+    /// A function's byte code. Where it was compiled since, it is one of the first fields of what stands there then.
+    fn code(&self, heap: &Heap, memory: &impl Memory, shared: u64) -> Option<u64> {
+        const FIELDS: u64 = 6;
+        let data = heap.field(memory, shared, self.shared_data)?;
+        let inside = (1..FIELDS).filter_map(|number| heap.field(memory, data, 8 * number));
+        std::iter::once(data)
+            .chain(inside)
+            .find_map(|code| heap.is(memory, code, heap.code))
+    }
+
     /// The async function that a reaction wakes up: what does that is a function of V8's, whose context has it.
     fn awaiting(&self, heap: &Heap, memory: &impl Memory, reaction: u64) -> Option<(Waiting, Option<u64>)> {
         let handler = heap.field(memory, reaction, field::REACTION_FULFILLED)?;
@@ -252,10 +262,9 @@ impl Awaits {
         let object = heap.is(memory, heap.field(memory, context, slot)?, self.async_function)?;
         let function = heap.field(memory, object, field::GENERATOR_FUNCTION)?;
         let shared = heap.shared(memory, function)?;
-        let code = heap.field(memory, shared, self.shared_data);
         let waiting = Waiting {
             function,
-            code: code.and_then(|code| heap.is(memory, code, heap.code)),
+            code: self.code(heap, memory, shared),
             place: heap.field(memory, object, field::GENERATOR_PLACE),
         };
         Some((waiting, heap.field(memory, object, field::ASYNC_PROMISE)))

@@ -200,17 +200,13 @@ fn slot<M: Memory>(memory: &AtCapture<'_, M>, fp: u64, distance: i32) -> Option<
     Some(u64::from_ne_bytes(bytes.try_into().ok()?))
 }
 
-/// How the frames were come by.
+/// How the frames were come by. `awaiting`: the first function that is not on the stack.
 fn note(awaiting: Option<&str>, unread: usize) -> String {
     let end = awaiting.map_or_else(
         || "the stack ends at the last await or callback".to_owned(),
-        |first| {
-            format!("from {first} outwards functions are not on the stack, but await what is before them")
-        },
+        |first| format!("{first} and what follows await it, and are not on the stack"),
     );
-    let mut note = format!(
-        "JavaScript names were read a moment later; {end}; functions that the compiler merged into others are missing"
-    );
+    let mut note = format!("names were read a moment later; {end}; inlined functions are missing");
     if unread > 0 {
         note.push_str("; some frames could not be read");
     }

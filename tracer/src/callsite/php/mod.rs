@@ -67,7 +67,11 @@ impl Engine {
     pub fn frames(&self, memory: &impl Memory) -> Option<Vec<Frame>> {
         let mut frames = Vec::new();
         let mut at = memory.pointer(self.running)?;
-        while at != 0 && frames.len() < MAX_FRAMES {
+        // Those without a function count, too: they may be a ring.
+        for _ in 0..MAX_FRAMES {
+            if at == 0 {
+                break;
+            }
             // Frames that the engine puts between two calls have no function.
             if let Some(function) = memory.pointer(at.checked_add(RUNNING_FUNCTION)?) {
                 frames.push(frame(memory, at, function)?);
