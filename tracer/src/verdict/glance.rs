@@ -168,6 +168,10 @@ pub(super) fn decided_after(view: &View, policy: &Policy) -> Option<Nanos> {
 
 /// What there is to be seen beside the pattern itself.
 #[derive(Clone, Copy)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a sign of its own, and none follows from another"
+)]
 struct Signs {
     /// Since when they are looked at.
     looked: Nanos,
