@@ -144,3 +144,37 @@ fn root_a_stack_without_frame_pointers_is_followed_to_main_and_the_last_use_is_t
     );
     Ok(())
 }
+
+#[test]
+fn root_code_that_a_program_compiles_has_the_names_that_it_writes_into_its_perf_map() -> Result<()> {
+    require_root!();
+    let place = tempfile::tempdir()?;
+    let program = place.path().join("leak_compiled");
+    let built = Command::new("gcc")
+        .args(["-O0", "-o"])
+        .arg(&program)
+        .arg(script_path("leak_compiled.c"))
+        .status()
+        .context("gcc: cargo xtask setup installs it")?;
+    ensure!(built.success(), "gcc: {built}");
+    let port = sink::start()?.to_string();
+    let mut app = App::start_command(Command::new(&program).arg(&port))?;
+    let pid = app.pid();
+    let rule = format!("{port}=postgresql");
+    let mut watch = Watch::attached(["--port", &rule, "--pid", &pid.to_string(), "--idle", "1s"])?;
+    app.ask("leak 40", "LEAKED")?;
+    let told = watch.wait_for("the leak, with names", |line| {
+        line["process"]["pid"] == pid && line["last_use"]["frames"].is_array()
+    })?;
+    let opened = own(&told, "site");
+    ensure!(
+        opened.starts_with(&["open_socket", "Shop.OrderDao::Find", "main"]),
+        "the compiled function stands where it ran: {told:#}"
+    );
+    let used = own(&told, "last_use");
+    ensure!(
+        used.starts_with(&["say", "Shop.OrderDao::Count", "main"]),
+        "two functions with the same machine code around them are told apart: {told:#}"
+    );
+    Ok(())
+}

@@ -1,14 +1,10 @@
-//! Kernel side, from the outside in: programs ([`tcp`], [`unix`], [`snapshot`]) are thin; they ask
-//! [`filter`] whether a socket is a database's, [`access`] for its identity, [`socket`] for what it holds, and
-//! [`send`] to pass it on.
+//! Kernel side, from the outside in: programs ([`tcp`], [`unix`], [`wire`], [`snapshot`]; [`classic`] where there is no
+//! BTF) are thin; they ask [`filter`] whether a socket is a database's, [`access`] for its identity, [`socket`] for what it holds, and
+//! [`send`] to pass it on. [`stack`] copies who calls, [`python`] its frames.
 
 mod access;
 mod classic;
 mod filter;
-#[allow(
-    dead_code,
-    reason = "called by the programs that copy stacks, which land next"
-)]
 mod python;
 mod read;
 mod send;

@@ -17,7 +17,10 @@ use aya_ebpf::{
 };
 use connleak_ebpf::{ABSENT, PYTHON_FRAME_BYTES, PYTHON_FRAMES, PythonFrame, PythonLayout};
 
-use super::read::{load, offset};
+use super::{
+    read::{load, offset},
+    stack,
+};
 
 /// CPython processes by thread-group id; the agent fills it.
 #[map]
@@ -27,9 +30,32 @@ static PYTHON: HashMap<u32, PythonLayout> = HashMap::with_max_entries(4096, 1 /*
 #[map]
 static PYTHON_THREADS: LruHashMap<u64, u64> = LruHashMap::with_max_entries(8192, 0);
 
-/// A frame as it lies in the process: too large for the stack of a program that has others below it.
+/// Where a walk stands: what its steps hand each other, and too much for a program's stack.
 #[map]
-static PYTHON_SCRATCH: PerCpuArray<[u64; PYTHON_FRAME_BYTES / 8]> = PerCpuArray::with_max_entries(1, 0);
+static PYTHON_PLACE: PerCpuArray<Place> = PerCpuArray::with_max_entries(1, 0);
+
+/// See [`PYTHON_PLACE`].
+#[repr(C)]
+struct Place {
+    /// The process's, copied: the map's own is looked up once in a walk.
+    layout: PythonLayout,
+    /// The interpreter, and its thread, that the search for the current thread has come to.
+    interpreter: u64,
+    thread: u64,
+    /// What the last step read …
+    step: Step,
+    /// … and the frame as it lies in the process.
+    words: [u64; PYTHON_FRAME_BYTES / 8],
+}
+
+/// One frame, read.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Step {
+    frame: PythonFrame,
+    /// Its caller's address; 0 for none.
+    previous: u64,
+}
 
 /// Most steps along the lists of interpreters and threads. New threads are put in front.
 const THREAD_STEPS: usize = 200;
@@ -47,10 +73,10 @@ pub(crate) struct Walk {
 /// thread runs no Python code.
 #[inline(always)]
 pub(crate) fn walk(frames: &mut [PythonFrame; PYTHON_FRAMES]) -> Walk {
-    let Some(layout) = layout() else {
+    let Some(place) = begin() else {
         return Walk::default();
     };
-    let Some(mut frame) = innermost(layout) else {
+    let Some(mut frame) = innermost(place) else {
         return Walk { count: 0, cut: true };
     };
     // The slot is the loop's own counter, and nothing else branches that need not: the verifier follows both ways of
@@ -62,14 +88,12 @@ pub(crate) fn walk(frames: &mut [PythonFrame; PYTHON_FRAMES]) -> Walk {
                 cut: false,
             };
         }
-        let Some(mut step) = step(layout, frame) else {
-            return cut_at(slot);
-        };
-        // The frame before was the outermost of its call. In the first slot this marks the last, which is not told,
-        // or written over.
-        frames[slot.wrapping_sub(1) & (PYTHON_FRAMES - 1)].instruction |= u64::from(step.shim) << 63;
-        if step.shim {
-            frame = step.previous;
+        let mut kind = connleak_python_step(frame);
+        if kind == OTHER {
+            // The frame before was the outermost of its call. In the first slot this marks the last, which is not
+            // told, or written over.
+            frames[slot.wrapping_sub(1) & (PYTHON_FRAMES - 1)].instruction |= 1 << 63;
+            frame = place.step.previous;
             if frame == 0 {
                 return Walk {
                     count: slot as u32,
@@ -77,13 +101,13 @@ pub(crate) fn walk(frames: &mut [PythonFrame; PYTHON_FRAMES]) -> Walk {
                 };
             }
             // Between two of them there is a function's.
-            step = match self::step(layout, frame) {
-                Some(step) if !step.shim => step,
-                _ => return cut_at(slot),
-            };
+            kind = connleak_python_step(frame);
         }
-        frames[slot] = step.frame;
-        frame = step.previous;
+        if kind != FOUND {
+            return cut_at(slot);
+        }
+        frames[slot] = place.step.frame;
+        frame = place.step.previous;
     }
     Walk {
         count: PYTHON_FRAMES as u32,
@@ -103,19 +127,22 @@ fn cut_at(slot: usize) -> Walk {
 /// 0 where the process is no known CPython.
 #[inline(always)]
 pub(crate) fn fingerprint() -> u64 {
-    let Some(layout) = layout() else { return 0 };
-    let Some(mut frame) = innermost(layout) else {
+    let Some(place) = begin() else { return 0 };
+    let Some(mut frame) = innermost(place) else {
         return 0;
     };
     let mut hash = 0u64;
     for _ in 0..FINGERPRINT_FRAMES {
-        if frame == 0 {
+        if frame == 0 || connleak_python_step(frame) == NOTHING {
             break;
         }
-        let Some(step) = step(layout, frame) else { break };
-        frame = step.previous;
+        let Step {
+            frame: found,
+            previous,
+        } = place.step;
+        frame = previous;
         // The instruction, too: a function may use a connection in several places.
-        for word in [step.frame.code, step.frame.instruction] {
+        for word in [found.code, found.instruction] {
             hash = (hash.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         }
     }
@@ -161,81 +188,136 @@ fn task() -> *const u8 {
     unsafe { bpf_get_current_task_btf() }.cast_const().cast()
 }
 
+/// This processor's place, with the current process's layout in it, if it is a known CPython.
+#[inline(always)]
+fn begin() -> Option<&'static mut Place> {
+    let layout = layout()?;
+    let place = place()?;
+    place.layout = *layout;
+    Some(place)
+}
+
+#[inline(always)]
+fn place() -> Option<&'static mut Place> {
+    let place = PYTHON_PLACE.get_ptr_mut(0)?;
+    // SAFETY: this processor's own entry, of integers. Tracepoints run their programs with preemption off, and none of
+    // those that come here is called from an interrupt.
+    Some(unsafe { &mut *place })
+}
+
 /// The current thread's innermost frame; 0 when it runs no Python code.
 #[inline(always)]
-fn innermost(layout: &PythonLayout) -> Option<u64> {
-    if offset!(task_fsbase) == ABSENT {
+fn innermost(place: &mut Place) -> Option<u64> {
+    let thread = connleak_python_thread();
+    if thread == 0 {
         return None;
     }
-    let own: u64 = load(task(), offset!(task_fsbase));
-    let frame = user(thread(layout, own)?, layout.thread_frame)?;
-    if layout.cframe_frame == ABSENT || frame == 0 {
+    let frame = user(thread, place.layout.thread_frame)?;
+    if place.layout.cframe_frame == ABSENT || frame == 0 {
         Some(frame)
     } else {
-        user(frame, layout.cframe_frame)
+        user(frame, place.layout.cframe_frame)
     }
 }
 
-/// The `PyThreadState` of the thread whose FS base is `own`.
-#[inline(always)]
-fn thread(layout: &PythonLayout, own: u64) -> Option<u64> {
+/// The `PyThreadState` of the current thread, whose layout is in this processor's place; 0 when it has none.
+///
+/// It and the two below are functions of their own in the eyes of the verifier, too (global ones, since 5.6), which looks
+/// at each once, and not anew in each turn of the loop that calls it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn connleak_python_thread() -> u64 {
+    // First of all: where registers can't be had, `task` asks for a helper that the kernel may not have.
+    if offset!(task_fsbase) == ABSENT || !stack::wanted() {
+        return 0;
+    }
+    let Some(place) = place() else { return 0 };
+    let own: u64 = load(task(), offset!(task_fsbase));
     let key = bpf_get_current_pid_tgid();
     // SAFETY: a copy of one word.
     if let Some(&known) = unsafe { PYTHON_THREADS.get(key) }
-        && user(known, layout.thread_id) == Some(own)
+        && user(known, place.layout.thread_id) == Some(own)
     {
-        return Some(known);
+        return known;
     }
-    let mut interpreter = user(layout.runtime, layout.interpreters_head)?;
-    let mut thread = user(interpreter, layout.interpreter_threads)?;
+    let Some(interpreter) = user(place.layout.runtime, place.layout.interpreters_head) else {
+        return 0;
+    };
+    (place.interpreter, place.thread) = (interpreter, 0);
     for _ in 0..THREAD_STEPS {
-        if thread == 0 {
-            interpreter = user(interpreter, layout.interpreter_next)?;
-            if interpreter == 0 {
-                return None;
+        match connleak_python_look(own) {
+            NOTHING => return 0,
+            FOUND => {
+                let thread = place.thread;
+                // Never full: the least recent goes.
+                let _ = PYTHON_THREADS.insert(key, thread, 0);
+                return thread;
             }
-            thread = user(interpreter, layout.interpreter_threads)?;
-        } else if user(thread, layout.thread_id)? == own {
-            // Never full: the least recent goes.
-            let _ = PYTHON_THREADS.insert(key, thread, 0);
-            return Some(thread);
-        } else {
-            thread = user(thread, layout.thread_next)?;
+            _ => {}
         }
     }
-    None
+    0
 }
 
-/// One frame, read.
-struct Step {
-    previous: u64,
-    frame: PythonFrame,
-    /// No function's frame: it stands for a call from C.
-    shim: bool,
+/// What [`connleak_python_look`] and [`connleak_python_step`] found: nothing that can be read, …
+const NOTHING: u32 = 0;
+/// … the thread, or a function's frame, …
+const FOUND: u32 = 1;
+/// … another thread, or a frame that is no function's: it stands for a call from C.
+const OTHER: u32 = 2;
+
+/// Looks at the next thread: is it the one whose FS base is `own`?
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn connleak_python_look(own: u64) -> u32 {
+    let Some(place) = place() else { return NOTHING };
+    look(place, own).unwrap_or(NOTHING)
 }
 
 #[inline(always)]
-fn step(layout: &PythonLayout, address: u64) -> Option<Step> {
-    let scratch = PYTHON_SCRATCH.get_ptr_mut(0)?;
-    let size = layout.frame_size.min(PYTHON_FRAME_BYTES as u32);
-    // SAFETY: `size` is at most the scratch's; the helper checks the address and fails on a bad one.
-    if unsafe { read_user(scratch.cast(), size, address as *const _) } != 0 {
-        return None;
+fn look(place: &mut Place, own: u64) -> Option<u32> {
+    if place.thread == 0 {
+        if place.interpreter == 0 {
+            return None;
+        }
+        place.thread = user(place.interpreter, place.layout.interpreter_threads)?;
+        place.interpreter = user(place.interpreter, place.layout.interpreter_next)?;
+        return Some(OTHER);
     }
-    // SAFETY: the scratch is this CPU's, and tracing programs don't preempt one another.
-    let words = unsafe { &*scratch };
+    if user(place.thread, place.layout.thread_id)? == own {
+        return Some(FOUND);
+    }
+    place.thread = user(place.thread, place.layout.thread_next)?;
+    Some(OTHER)
+}
+
+/// Reads the frame at an address.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn connleak_python_step(address: u64) -> u32 {
+    let Some(place) = place() else { return NOTHING };
+    let size = place.layout.frame_size.min(PYTHON_FRAME_BYTES as u32);
+    // SAFETY: `size` is at most that of `words`; the helper checks the address and fails on a bad one.
+    if unsafe { read_user(place.words.as_mut_ptr().cast(), size, address as *const _) } != 0 {
+        return NOTHING;
+    }
+    let (layout, words) = (&place.layout, &place.words);
     let word = |offset: u32| words[(offset as usize / 8) & (PYTHON_FRAME_BYTES / 8 - 1)];
     let marked = word(layout.frame_mark) >> (8 * (layout.frame_mark & 7)) & 0xff;
     let entry = layout.entry | (marked & u64::from(layout.entry_bit)) << 63;
-    Some(Step {
-        previous: word(layout.frame_previous),
+    place.step = Step {
         frame: PythonFrame {
             // 3.14 keeps a tag in the two lowest bits of its references.
             code: word(layout.frame_code) & !3,
             instruction: word(layout.frame_instruction) & layout.instruction_mask | entry,
         },
-        shim: marked >= u64::from(layout.shim_from),
-    })
+        previous: word(layout.frame_previous),
+    };
+    if marked >= u64::from(layout.shim_from) {
+        OTHER
+    } else {
+        FOUND
+    }
 }
 
 /// The word at `offset` bytes from the process's address `base`.

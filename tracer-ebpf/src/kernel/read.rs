@@ -4,8 +4,8 @@
 //! that a pointer points to: a tracepoint's argument, what a helper gave, and what is loaded from those. It
 //! knows the offsets, too: they are constants by the time that it looks, see [`OFFSETS`].
 //!
-//! [`Checked`]: `bpf_probe_read_kernel`, for pointers that the verifier knows nothing about. It costs 30–50 ns a call,
-//! whatever it reads.
+//! [`Checked`]: `bpf_probe_read_kernel`, for pointers that the verifier knows nothing about. A call each, with
+//! checks of its own: ARCHITECTURE has what it costs.
 
 use aya_ebpf::helpers::{bpf_probe_read_kernel, bpf_probe_read_kernel_buf, bpf_skc_to_tcp_sock};
 use connleak_ebpf::{ABSENT, Offsets};

@@ -8,7 +8,7 @@
 use aya_ebpf::{
     helpers::{
         bpf_get_current_pid_tgid, bpf_get_current_task_btf, bpf_get_smp_processor_id, bpf_ktime_get_ns,
-        bpf_task_pt_regs, generated,
+        bpf_probe_read_user, bpf_task_pt_regs, generated,
     },
     macros::map,
     maps::{Array, LruHashMap, RingBuf},
@@ -135,6 +135,10 @@ const NEAR: u32 = 512;
 /// The same where the rest of them is not there: the stack has just begun.
 const NEAREST: u32 = 128;
 
+/// Callers that are told apart by the chain of frame pointers, where code keeps one: between a function of an application in Go
+/// and the system call there are a dozen with redigo, and twenty with `database/sql`.
+const CHAIN: u32 = 24;
+
 /// A prime near 2^64 over the golden ratio, as multiplicative hashing likes it (Knuth, 6.4).
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -151,11 +155,17 @@ fn scratch() -> Option<&'static mut Scratch> {
     Some(unsafe { &mut *place })
 }
 
+/// Whether stacks are wanted, and can be had.
+#[inline(always)]
+pub(crate) fn wanted() -> bool {
+    stack_bytes() != 0
+}
+
 /// Whether sends are of interest.
 #[inline(always)]
 pub(crate) fn follows_uses() -> bool {
     // SAFETY: a live static, set before load.
-    stack_bytes() != 0 && unsafe { core::ptr::read_volatile(&raw const LAST_USE) != 0 }
+    wanted() && unsafe { core::ptr::read_volatile(&raw const LAST_USE) != 0 }
 }
 
 #[inline(always)]
@@ -174,7 +184,7 @@ pub(crate) fn opened(cookie: u64, at: u64, process_start: u64) {
     }
     let caller = Caller::current();
     scratch.begin(STACK_OPENED, cookie, at, process_start, &caller);
-    scratch.copy(&caller);
+    connleak_copy();
 }
 
 /// The current thread has sent on a socket that is tracked.
@@ -245,7 +255,7 @@ fn changed(scratch: &mut Scratch, last: &mut Use, cookie: u64, caller: &Caller, 
         scratch.head.flags |= STACK_KNOWN;
         sent = scratch.send(0);
     } else if last.take(at) && scratch.may(at, |scratch| &mut scratch.used, USED_MAX) {
-        sent = scratch.copy(caller);
+        sent = connleak_copy() != 0;
         if sent && !is_managed(scratch.head.pid) {
             // Full is not possible: the least recent goes.
             let _ = KNOWN.insert(fingerprint, 1, 0);
@@ -264,14 +274,21 @@ fn changed(scratch: &mut Scratch, last: &mut Use, cookie: u64, caller: &Caller, 
     last.lost = u32::from(!sent);
 }
 
+/// Copies the stack of the thread whose head this processor's place has, and sends it; 0 when it did not fit.
+///
+/// It and the two below are functions of their own in the eyes of the verifier, too (global ones, since 5.6), which looks
+/// at each once, and not anew for each state in which it is called. Old kernels look into them even where nobody calls
+/// them, so they ask first whether stacks can be had at all.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn connleak_copy() -> u32 {
+    scratch().map_or(0, |scratch| u32::from(scratch.copy()))
+}
+
 /// Bit of what [`connleak_python_walk`] returns: there are more frames.
 const WALK_CUT: u32 = 1 << 31;
 
 /// Writes the current thread's Python frames to the beginning of this processor's body; gives their number.
-///
-/// A function of its own in the eyes of the verifier, too (a global one, since 5.6): which looks at it once, and not
-/// anew for each state in which it is called. Old kernels look into it even where nobody calls it, so it asks first
-/// whether stacks can be had at all.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn connleak_python_walk() -> u32 {
@@ -281,7 +298,7 @@ pub extern "C" fn connleak_python_walk() -> u32 {
     walk.count | if walk.cut { WALK_CUT } else { 0 }
 }
 
-/// What tells one use in Python from another. A function of its own for the same reason.
+/// What tells one use in Python from another.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn connleak_python_fingerprint() -> u64 {
@@ -432,13 +449,13 @@ impl Scratch {
 
     /// Copies the stack and sends the record; says whether it fitted.
     #[inline(always)]
-    fn copy(&mut self, caller: &Caller) -> bool {
+    fn copy(&mut self) -> bool {
         // SAFETY: a live static, set before load.
         if STACKS.query(AVAILABLE_DATA) > unsafe { core::ptr::read_volatile(&raw const STACKS_FULL_AT) } {
             count(Counter::StackRingFull);
             return false;
         }
-        if !caller.user {
+        if self.head.flags & STACK_NO_USER != 0 {
             return self.send(0);
         }
         let walked = connleak_python_walk();
@@ -452,7 +469,7 @@ impl Scratch {
         let mut copied = 0u32;
         // A page each, of which the first and the last may be parts.
         for _ in 0..=STACK_BYTES_MAX / PIECE {
-            let address = caller.sp.wrapping_add(u64::from(copied));
+            let address = self.head.sp.wrapping_add(u64::from(copied));
             let piece = (PIECE - (address as u32 & (PIECE - 1))).min(limit.saturating_sub(copied));
             if piece == 0 || !read_user(&mut self.body, behind + copied, piece, address) {
                 break;
@@ -489,8 +506,9 @@ impl Scratch {
     }
 
     /// What tells this use from another: the registers, and every address in the executable's code among the words near
-    /// the stack pointer, which is how an application's own functions show behind a library's. Other words are
-    /// data, and differ from call to call.
+    /// the stack pointer, which is how an application's own functions show behind a library's, and beyond those among the
+    /// return addresses that a chain of frame pointers leads to: what two functions in Go have below them is often of one
+    /// size. Other words are data, and differ from call to call.
     #[inline(always)]
     fn fingerprint(&mut self, caller: &Caller, last: &mut Use) -> u64 {
         let process = bpf_get_current_pid_tgid() >> 32;
@@ -524,13 +542,26 @@ impl Scratch {
             }
             // SAFETY: below `NEAR` bytes, and the body is aligned to eight.
             let word = unsafe { core::ptr::read_volatile(place.add(index as usize)) };
-            let distance = word.wrapping_sub(start);
-            // All ones where `word` lies in the code, 0 elsewhere; without a branch, of which the verifier would
-            // follow both ways each time.
-            let mask = ((distance.wrapping_sub(length) & !distance).cast_signed() >> 63).cast_unsigned();
-            sum = sum.wrapping_add((word & mask).wrapping_mul(factor));
+            sum = sum.wrapping_add(if_within(word, start, length).wrapping_mul(factor));
             factor = factor.wrapping_add(MIX << 1);
             index += 1;
+        }
+        // Callers further out. What is no chain ends at once.
+        let mut frame = caller.fp;
+        for _ in 0..CHAIN {
+            if frame.wrapping_sub(caller.sp) >= u64::from(STACK_BYTES_MAX) {
+                break;
+            }
+            // SAFETY: the helper checks the address and fails on a bad one.
+            let Ok([outer, word]) = (unsafe { bpf_probe_read_user(frame as *const [u64; 2]) }) else {
+                break;
+            };
+            sum = sum.wrapping_add(if_within(word, start, length).wrapping_mul(factor));
+            factor = factor.wrapping_add(MIX << 1);
+            if outer <= frame {
+                break;
+            }
+            frame = outer;
         }
         // The upper half of a product depends on all of the word.
         hash = hash.wrapping_mul(MIX) ^ sum ^ (sum >> 32);
@@ -541,6 +572,14 @@ impl Scratch {
         // 0 stands for none.
         hash | 1
     }
+}
+
+/// The word where it lies in the code, 0 elsewhere; without a branch, of which the verifier would follow both ways each time.
+#[inline(always)]
+fn if_within(word: u64, start: u64, length: u64) -> u64 {
+    let distance = word.wrapping_sub(start);
+    let mask = ((distance.wrapping_sub(length) & !distance).cast_signed() >> 63).cast_unsigned();
+    word & mask
 }
 
 /// Copies user memory into a place at an offset; `false` when it is not there.

@@ -15,7 +15,7 @@ use super::{
     Skip, access,
     read::{self, Direct, Read as _, member, offset},
     send::{count, send_in_place},
-    socket, stack,
+    socket, stack, wire as hello,
 };
 
 /// What each client's end has carried, by cookie. The least recently used go when it is full, and count as
@@ -32,18 +32,30 @@ pub(crate) const FAMILY_LEN: u32 = 2;
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn connleak_send(ctx: BtfTracePointContext) -> i32 {
     let length: i32 = ctx.arg(1);
-    if length > 0 && stack::follows_uses() && socket::wanted(ctx.arg(0)) {
-        // Its cookie is there: the connect asked for it, or the first snapshot.
-        if let Ok(cookie) = access::identity(ctx.arg(0)) {
-            stack::used(cookie);
-        }
+    if length <= 0 {
         return 0;
     }
-    note(ctx.arg(0), length, true, |activity, now| {
-        activity.last_sent = now;
-        activity.sends += 1;
-        activity.bytes_sent += u64::from(length.cast_unsigned());
-    });
+    let first = if socket::wanted(ctx.arg(0)) {
+        if stack::follows_uses() {
+            // Its cookie is there: the connect asked for it, or the first snapshot.
+            if let Ok(cookie) = access::identity(ctx.arg(0)) {
+                stack::used(cookie);
+            }
+        }
+        hello::is_first(ctx.arg(0), length.cast_unsigned())
+    } else {
+        let mut sent = u64::MAX;
+        note(ctx.arg(0), length, true, |activity, now| {
+            activity.last_sent = now;
+            activity.sends += 1;
+            activity.bytes_sent += u64::from(length.cast_unsigned());
+            sent = activity.bytes_sent;
+        });
+        sent <= hello::within(length.cast_unsigned())
+    };
+    if first {
+        hello::go_on(&ctx);
+    }
     0
 }
 
@@ -72,6 +84,7 @@ pub fn connleak_receive(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn note(sk: *const u8, length: i32, sends: bool, update: impl FnOnce(&mut Activity, u64)) {
+    // Of most sends and receives this is all that is looked at.
     if length <= 0 || !matches!(Direct::word::<u16>(sk, offset!(skc_family)), Ok(AF_UNIX)) {
         return;
     }

@@ -1,12 +1,14 @@
 //! What a client sends first: the beginning of it goes to the agent, which reads who the client says it is.
 //!
-//! A program of its own, so that connleak works where the verifier or the kernel will not have it. It runs in the
+//! A program of its own, so that connleak works where the verifier or the kernel will not have it; `connleak_send` goes on
+//! to it by a tail call, so that a send which is not among a connection's first costs nothing more. It runs in the
 //! sender's context, after the send: the sender's buffer is where its system call said. Sends by `io_uring`,
 //! `sendfile` and kernel threads have no such buffer, and are passed by.
 
 use aya_ebpf::{
     helpers::{bpf_get_current_task_btf, bpf_ktime_get_ns, bpf_task_pt_regs, generated},
-    macros::btf_tracepoint,
+    macros::{btf_tracepoint, map},
+    maps::ProgramArray,
     programs::BtfTracePointContext,
 };
 use connleak_ebpf::{ABSENT, AF_UNIX, Flow, HELLO_LEN, HELLO_WITHIN, Hello, KIND_HELLO, UNIX_PATH_LEN};
@@ -32,7 +34,33 @@ mod call {
 /// `msg_iov` in user space's `struct msghdr`.
 const MSG_IOV: u64 = 16;
 
-/// `sock/sock_send_length(sk, ret, flags)`.
+/// Has [`connleak_hello`], once the agent has put it there.
+#[map]
+static HELLO: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// Bytes that have been sent when a send of `length` may have been among the first.
+#[inline(always)]
+pub(crate) fn within(length: u32) -> u64 {
+    HELLO_WITHIN + u64::from(length)
+}
+
+/// Whether a send on a TCP socket that is a database's was among its first.
+#[inline(always)]
+pub(crate) fn is_first(sk: *const u8, length: u32) -> bool {
+    Direct::tcp_sock(sk)
+        .and_then(|tcp| Direct::word::<u64>(tcp, offset!(tcp_bytes_sent)))
+        .is_ok_and(|sent| sent <= within(length))
+}
+
+/// Goes on to [`connleak_hello`], and does not come back, if it is there.
+#[inline(always)]
+pub(crate) fn go_on(ctx: &BtfTracePointContext) {
+    // SAFETY: the context is the one that the kernel gave; the program in the slot is for the same tracepoint, which the
+    // kernel sees to.
+    unsafe { HELLO.tail_call(ctx, 0) };
+}
+
+/// `sock/sock_send_length(sk, ret, flags)`, after `connleak_send`.
 #[btf_tracepoint(function = "sock_send_length")]
 pub fn connleak_hello(ctx: BtfTracePointContext) -> i32 {
     let length: i32 = ctx.arg(1);
@@ -45,10 +73,10 @@ pub fn connleak_hello(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn try_hello(sk: *const u8, length: u32) -> Result<(), Skip> {
-    let within = HELLO_WITHIN + u64::from(length);
+    let within = within(length);
     if Direct::word::<u16>(sk, offset!(skc_family))? == AF_UNIX {
         let cookie = access::unix_identity(sk)?;
-        // `connleak_send` has just been here: it is attached first.
+        // `connleak_send` has just been here.
         let activity = ACTIVITY.get_ptr(cookie).ok_or(Skip::Filtered)?;
         // SAFETY: the entry is live for this program's run.
         if unsafe { (*activity).bytes_sent } > within {

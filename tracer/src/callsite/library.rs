@@ -62,13 +62,51 @@ const POOLS: [&str; 21] = [
     "github.com/jackc/puddle",
 ];
 
+/// Pools in libraries that also connect without one: a part of a function's name, or the end of its file's.
+const POOLS_WITHIN: [&str; 6] = [
+    "/redigo/redis.(*Pool).",
+    "/internal/pool.(*ConnPool).",
+    "/asyncpg/pool.py",
+    "/aiomysql/pool.py",
+    "/psycopg2/pool.py",
+    "/mysql/connector/pooling.py",
+];
+
 /// Whether a stack goes through a pool that lends connections.
 #[must_use]
 pub fn through_a_pool(frames: &[Frame]) -> bool {
     frames.iter().any(|frame| match Origin::of(frame) {
-        Origin::Library(name) => POOLS.iter().any(|pool| name.starts_with(pool)),
+        Origin::Library(name) => {
+            let function = frame.function.as_deref().unwrap_or_default();
+            let file = frame.file.as_deref().unwrap_or_default();
+            POOLS.iter().any(|pool| name.starts_with(pool))
+                || POOLS_WITHIN
+                    .iter()
+                    .any(|pool| function.contains(pool) || file.ends_with(pool))
+        }
         Origin::Application | Origin::Machinery => false,
     })
+}
+
+/// Event loops of Python: end of the file, and the function that runs what is ready.
+const LOOPS: [(&str, &str); 3] = [
+    ("/asyncio/base_events.py", "_run_once"),
+    ("/twisted/internet/base.py", "mainLoop"),
+    ("/trio/_core/_run.py", "unrolled_run"),
+];
+
+/// Whether this frame runs an event loop: whatever is further out has only started the loop.
+#[must_use]
+pub fn runs_a_loop(frame: &Frame) -> bool {
+    let (Some(file), Some(function)) = (&frame.file, &frame.function) else {
+        return false;
+    };
+    // From 3.11 on with its class in front.
+    let function = function.rsplit('.').next().unwrap_or_default();
+    frame.runtime == Runtime::Python
+        && LOOPS
+            .iter()
+            .any(|(end, name)| file.ends_with(end) && function == *name)
 }
 
 /// The word by which a library is known.
@@ -160,6 +198,10 @@ fn native(frame: &Frame) -> Origin {
         .function
         .as_deref()
         .is_some_and(|function| C_FUNCTIONS.contains(&function));
+    // Modules of Python's standard library.
+    if module.contains("/lib-dynload/") {
+        return Origin::Machinery;
+    }
     let of_java = module.contains("/jvm/") || JAVA_MACHINE.contains(&name);
     if of_c || of_java || begins(&C_LIBRARY) || is_interpreter(name) {
         return Origin::Machinery;
@@ -460,7 +502,10 @@ fn ruby_gem(path: &str) -> Option<String> {
 }
 
 fn php(frame: &Frame) -> Origin {
-    let file = frame.file.as_deref().unwrap_or_default();
+    // Without a file: PHP's own, as `PDO::__construct`.
+    let Some(file) = frame.file.as_deref() else {
+        return Origin::Machinery;
+    };
     if let Some((_, inside)) = file.rsplit_once("/vendor/") {
         let mut parts = inside.split('/');
         if let (Some(vendor), Some(name), Some(_)) = (parts.next(), parts.next(), parts.next()) {

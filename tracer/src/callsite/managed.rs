@@ -15,7 +15,9 @@ use std::{
 use super::{
     Capture, Frame, Quality, java, mapped, moment,
     native::{NativeFrame, NativeStack},
-    node, php,
+    node,
+    perf_map::{self, PerfMap, PerfMaps},
+    php,
     process_memory::{AtCapture, Pages, ProcessMemory},
     ruby,
 };
@@ -29,6 +31,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// Reads of memory for one stack, each about a microsecond: 200 Java frames.
 const READS: u32 = 8000;
 
+/// Where runtimes keep their frames is known of this processor alone.
+const SUPPORTED: bool = cfg!(target_arch = "x86_64");
+
 /// What a runtime's reader says of one capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -37,6 +42,8 @@ pub struct Answer {
     pub before: usize,
     /// The runtime's frames, innermost first; empty when there is only a note.
     pub frames: Vec<Frame>,
+    /// Names of single native frames, by their numbers.
+    pub instead: Vec<(usize, Frame)>,
     /// How far they may be believed.
     pub quality: Quality,
     /// What the reader has to know.
@@ -50,6 +57,7 @@ impl Answer {
         Self {
             before: usize::MAX,
             frames: Vec::new(),
+            instead: Vec::new(),
             quality: Quality::Partial,
             note: Some(note.into()),
         }
@@ -63,7 +71,11 @@ enum Runtime {
     Node(Box<node::Isolate>),
     Php(php::Engine),
     Ruby(ruby::Machine),
-    None { since: Instant },
+    /// One that no reader is for, but that writes down the names of what it compiles.
+    Compiles,
+    None {
+        since: Instant,
+    },
 }
 
 /// The readers, and what they know of processes. For one thread.
@@ -73,6 +85,7 @@ pub struct Managed {
     thread_dumps: bool,
     budget: Budget,
     processes: HashMap<ProcessId, Runtime>,
+    maps: PerfMaps,
 }
 
 /// How many stacks are read in a second: at some 0.2 ms each.
@@ -115,6 +128,7 @@ impl Managed {
                 reckoned: 0,
             },
             processes: HashMap::new(),
+            maps: PerfMaps::new("/proc"),
         }
     }
 
@@ -131,10 +145,19 @@ impl Managed {
             if self.processes.len() >= MAX_PROCESSES {
                 self.processes.clear();
             }
-            self.processes.insert(id, detect(id));
+            let runtime = match detect(id) {
+                Runtime::None { .. } if self.maps.exists(id) => Runtime::Compiles,
+                runtime => runtime,
+            };
+            self.processes.insert(id, runtime);
         }
         if !self.is_managed(id) {
             return None;
+        }
+        if !SUPPORTED {
+            return Some(Answer::nothing(
+                "its runtime's frames can be read on x86-64 alone",
+            ));
         }
         if !self.budget.take(capture.at) {
             return Some(Answer::nothing(
@@ -164,6 +187,7 @@ impl Managed {
                     machine.frames(memory, capture.registers.sp)
                 }),
             },
+            Runtime::Compiles => by_map(self.maps.of(id)?, native),
             Runtime::None { .. } => None,
         }
     }
@@ -197,6 +221,26 @@ pub fn looks_urgent(id: ProcessId) -> bool {
         .any(|start| name.starts_with(start))
 }
 
+/// Names of machine code that no file has. Whoever compiled it can move it: believed as far as the stack is.
+fn by_map(map: &PerfMap, native: &NativeStack) -> Option<Answer> {
+    let compiled = native.frames.iter().enumerate();
+    let compiled = compiled.filter(|(_, frame)| frame.module.is_none());
+    // Its call is before the place where it goes on.
+    let instead: Vec<(usize, Frame)> = compiled
+        .filter_map(|(number, frame)| {
+            let name = map.find(frame.address.checked_sub(1)?)?;
+            Some((number, perf_map::frame(name)))
+        })
+        .collect();
+    (!instead.is_empty()).then(|| Answer {
+        before: usize::MAX,
+        frames: Vec::new(),
+        instead,
+        quality: Quality::Approximate,
+        note: Some("names of compiled code are from the process's own perf map".to_owned()),
+    })
+}
+
 /// The kernel's mark of a file that was replaced since.
 const DELETED: &str = " (deleted)";
 
@@ -227,8 +271,12 @@ fn while_it_waits<'m>(
     let call = moment::Call::into_frame(capture, frame)?;
     let moved = || {
         let late = clock::monotonic().saturating_sub(capture.at) / 1000;
+        let late = match late {
+            0..=9_999 => format!("{late} µs"),
+            _ => format!("{} ms", late / 1000),
+        };
         Some(Answer::nothing(format!(
-            "the thread had moved on before its {language} frames could be read, {late} µs later"
+            "the thread had moved on before its {language} frames could be read, {late} later"
         )))
     };
     if !call.lasts(memory) {
@@ -245,6 +293,7 @@ fn while_it_waits<'m>(
     Some(Answer {
         before,
         frames,
+        instead: Vec::new(),
         quality: Quality::Approximate,
         note: Some(format!(
             "{language} frames were read a moment later, while the thread waited in the same call"

@@ -9,7 +9,7 @@
 
 use std::{fs::File, io::Read, path::Path};
 
-use super::process_memory::Memory;
+use super::{native::elf, process_memory::Memory};
 
 /// `/proc/PID/maps` of a process with 65,530 mappings (the kernel's default limit) has about 6 MiB.
 const MAX_MAPS: u64 = 16 << 20;
@@ -102,8 +102,8 @@ impl Symbols {
         const LOAD: u32 = 1;
         const DYNAMIC: u32 = 2;
         let header: [u8; 64] = memory.bytes(base)?;
-        // 64 bits, the host's byte order.
-        if !header.starts_with(b"\x7fELF\x02") {
+        // Structures are known of 64-bit programs for this processor.
+        if !elf::is_native(header.first_chunk()?) {
             return None;
         }
         let count = u16::from_ne_bytes([header[56], header[57]]).min(MAX_HEADERS);
@@ -257,8 +257,11 @@ mod tests {
     proptest! {
         #[test]
         fn no_memory_makes_it_panic_or_run_on(bytes in prop::collection::vec(any::<u8>(), 1..300), base: u64) {
-            let mut bytes = bytes;
-            bytes.splice(0..0, *b"\x7fELF\x02");
+            // The header of a program for this processor.
+            let mut all = std::fs::read("/proc/self/exe").expect("own executable");
+            all.truncate(20);
+            all.extend(bytes);
+            let bytes = all;
             let memory = Noise(bytes);
             if let Some(symbols) = Symbols::of(&memory, base) {
                 let _ = symbols.address(&memory, "environ");

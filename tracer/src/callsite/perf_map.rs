@@ -1,8 +1,9 @@
 //! Names that a program writes down for the code that it makes itself: `/tmp/perf-PID.map`.
 //!
-//! Node writes it with `--perf-basic-prof`, Java with `-XX:+DumpPerfMapAtExit` or `jcmd PID Compiler.perfmap`, and others
-//! by an agent. It is a file in the process's own `/tmp`, named by the pid that the process has in its own namespace.
-//! Code is moved and thrown away, and later lines then speak of the same addresses: the last one counts.
+//! .NET (`DOTNET_PerfMapEnabled=1`), Erlang (`+JPperf true`), `LuaJIT` and others write it if they are asked to. It is read for
+//! processes of which no reader here knows the runtime. It is a file in the process's own `/tmp`, named by the pid that the
+//! process has in its own namespace. Code is moved and thrown away, and later lines then speak of the same addresses: the last
+//! one counts.
 //!
 //! Format: <https://github.com/torvalds/linux/blob/v6.12/tools/perf/Documentation/jit-interface.txt>; JDK 17 puts `0x` in
 //! front of its numbers.
@@ -19,15 +20,21 @@ use std::{
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
+use super::{Frame, Runtime};
 use crate::owner::ProcessId;
 
 /// Bytes of one file that are read. Node writes some 10 MiB in a day.
 const MAX_FILE: u64 = 64 * 1024 * 1024;
-/// Functions of one process that are kept, and of all.
-const MAX_FUNCTIONS: usize = 200_000;
-const MAX_ALL_FUNCTIONS: usize = 1_000_000;
+/// Bytes that are read at one time: some 10 ms. What is behind them is read the next time.
+const MAX_READ: u64 = 2 * 1024 * 1024;
+/// Functions of one process that are kept.
+const MAX_FUNCTIONS: usize = 100_000;
+/// Functions of all processes beyond which all are forgotten: with names as long as they may be, 70 MiB.
+const MAX_ALL_FUNCTIONS: usize = 200_000;
+/// Processes that are known, likewise.
+const MAX_PROCESSES: usize = 256;
 /// Longest name that is kept, in bytes.
-const MAX_NAME: usize = 512;
+const MAX_NAME: usize = 256;
 /// Longest line that is waited for, in bytes.
 const MAX_LINE: usize = 64 * 1024;
 /// Largest function: none has a gigabyte.
@@ -147,6 +154,31 @@ pub fn javascript(name: &str) -> Option<JavaScript<'_>> {
     })
 }
 
+/// A function as its process's perf map names it.
+#[must_use]
+pub fn frame(name: &str) -> Frame {
+    let plain = Frame {
+        runtime: Runtime::Native,
+        function: Some(name.to_owned()),
+        file: None,
+        line: None,
+        module: None,
+        build_id: None,
+        offset: None,
+        inlined: false,
+    };
+    match javascript(name) {
+        None => plain,
+        Some(known) => Frame {
+            runtime: Runtime::JavaScript,
+            function: Some(known.function.to_owned()).filter(|name| !name.is_empty()),
+            file: known.file.map(str::to_owned),
+            // Where it begins; which line of it runs is not known.
+            ..plain
+        },
+    }
+}
+
 /// The maps of processes, read as far as they have been written.
 #[derive(Debug)]
 pub struct PerfMaps {
@@ -171,16 +203,20 @@ impl PerfMaps {
         }
     }
 
-    /// What the process itself calls the code at an address. `None` if it has written no map, or nothing about this
-    /// address. Ask soon: code moves.
+    /// Whether a process has written one.
+    #[must_use]
+    pub fn exists(&self, process: ProcessId) -> bool {
+        open(&self.root, process.pid).is_ok()
+    }
+
+    /// What the process itself calls its code. `None` if it has written no map. Ask soon: code moves.
     ///
     /// It reads what has been written since it was asked last.
-    pub fn find(&mut self, process: ProcessId, address: u64) -> Option<&str> {
+    pub fn of(&mut self, process: ProcessId) -> Option<&PerfMap> {
         if let Err(error) = self.update(process) {
-            // As a rule there is none.
             log::trace!("no perf map of process {}: {error}", process.pid);
         }
-        self.files.get(&process)?.map.find(address)
+        self.files.get(&process).map(|known| &known.map)
     }
 
     fn update(&mut self, process: ProcessId) -> io::Result<()> {
@@ -193,7 +229,8 @@ impl PerfMaps {
             return Ok(());
         }
         let all: usize = self.files.values().map(|known| known.map.len()).sum();
-        if all > MAX_ALL_FUNCTIONS {
+        let one_more = known.is_none() && self.files.len() >= MAX_PROCESSES;
+        if all > MAX_ALL_FUNCTIONS || one_more {
             self.files.clear();
         }
         let known = self.files.entry(process).or_default();
@@ -206,7 +243,8 @@ impl PerfMaps {
         }
         file.seek(SeekFrom::Start(known.read))?;
         let mut lines = Vec::new();
-        file.take(size - known.read).read_to_end(&mut lines)?;
+        file.take((size - known.read).min(MAX_READ))
+            .read_to_end(&mut lines)?;
         // The last line may not be whole yet; what is longer than any line is none.
         let whole = lines
             .iter()
@@ -223,8 +261,8 @@ impl PerfMaps {
     }
 }
 
-/// Opens the file that a process may have written. Anybody can write into `/tmp`: links are not followed out of the
-/// process's root, and the file must belong to the process's user, or root.
+/// Opens the file that a process may have written. Anybody can write into `/tmp`: it must be a file and no link, in the
+/// process's root, and belong to the process's user, or root.
 fn open(root: &Path, pid: u32) -> io::Result<File> {
     let directory = root.join(pid.to_string());
     let owner = fs::metadata(&directory)?.uid();
@@ -246,7 +284,7 @@ fn open(root: &Path, pid: u32) -> io::Result<File> {
         .custom_flags(nix::libc::O_PATH)
         .open(directory.join("root"))?;
     let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
+        .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     let path = PathBuf::from(format!("/tmp/perf-{own}.map"));
     let file = File::from(openat2(&process_root, &path, how).map_err(io::Error::from)?);
@@ -338,12 +376,19 @@ mod tests {
         let mut file = File::create(&path).expect("a file in /tmp");
         let mut maps = PerfMaps::new("/proc");
         file.write_all(b"1000 20 first\n2000 20 sec").expect("written");
-        assert_eq!(maps.find(id, 0x1000), Some("first"));
-        assert_eq!(maps.find(id, 0x2000), None, "the line is not whole");
+        let mut find = |address| maps.of(id).and_then(|map| map.find(address)).map(str::to_owned);
+        assert_eq!(find(0x1000).as_deref(), Some("first"));
+        assert_eq!(find(0x2000), None, "the line is not whole");
         file.write_all(b"ond\n").expect("written");
-        assert_eq!(maps.find(id, 0x2000), Some("second"));
-        assert_eq!(maps.find(id, 0x1000), Some("first"));
+        assert_eq!(find(0x2000).as_deref(), Some("second"));
+        assert_eq!(find(0x1000).as_deref(), Some("first"));
+        // Another file by a link is not his.
+        let elsewhere = format!("{path}.elsewhere");
+        fs::rename(&path, &elsewhere).expect("renamed");
+        std::os::unix::fs::symlink(&elsewhere, &path).expect("a link");
+        assert!(!maps.exists(id));
         fs::remove_file(&path).expect("removed");
+        fs::remove_file(&elsewhere).expect("removed");
     }
 
     proptest! {

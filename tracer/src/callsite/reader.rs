@@ -228,6 +228,12 @@ fn with_runtime(stack: &mut Unnamed, answer: managed::Answer) {
         stack.quality = answer.quality;
         stack.note = None;
     }
+    for (number, frame) in answer.instead {
+        if let Some(place) = stack.order.get_mut(number) {
+            *place = Place::Named(stack.named.len());
+            stack.named.push(frame);
+        }
+    }
     if let Some(note) = answer.note {
         add_note(stack, &note);
     }

@@ -8,12 +8,17 @@ use std::{fmt::Write as _, sync::Arc};
 
 use super::{escape::escape, text::plural};
 use crate::{
-    callsite::{Frame, Origin, Quality, Site, Sites, library::through_a_pool},
+    callsite::{
+        Frame, Origin, Quality, Site, Sites,
+        library::{runs_a_loop, through_a_pool},
+    },
     verdict::{Code, Finding, Kind, Share},
 };
 
 /// Sites of a finding that are described, per role; the rest is counted.
 const DESCRIBED: usize = 16;
+/// A function of the application's that this part of the sockets have in common is named, though more of them have none.
+const WEIGHS: usize = 4;
 /// Frames of the application that text shows.
 const SHOWN: usize = 8;
 /// Frames of libraries that text shows where the application has none.
@@ -75,8 +80,10 @@ pub struct Culprit {
     pub part: Part,
     /// The application's innermost frame.
     pub frame: Frame,
-    /// With how many of the sockets.
+    /// With how many of the sockets …
     pub sockets: usize,
+    /// … of those of which it is known.
+    pub of: usize,
 }
 
 /// Shares whose application's innermost function is the same.
@@ -113,6 +120,18 @@ impl Told {
         parts
             .into_iter()
             .flat_map(|(part, shares)| shares.iter().map(move |named| (part, named)))
+    }
+
+    /// The stack that tells most of where they were opened.
+    #[must_use]
+    pub fn opening(&self) -> Option<&Named> {
+        spots(&self.opened).first().map(|spot| spot.example)
+    }
+
+    /// Likewise of their last use.
+    #[must_use]
+    pub fn last_use(&self) -> Option<&Named> {
+        spots(&self.used).first().map(|spot| spot.example)
     }
 
     /// Whether a stack that most of the sockets have in common can't be told, now or ever.
@@ -225,10 +244,17 @@ fn culprit(part: Part, shares: &[Named]) -> Option<Culprit> {
         part,
         frame: frame.clone(),
         sockets: spot.share.sockets,
+        of: spots.iter().map(|spot| spot.share.sockets).sum(),
     })
 }
 
 impl Culprit {
+    /// Whether it is not the code of most: then the sentence has to say of how many.
+    #[must_use]
+    pub fn is_of_few(&self) -> bool {
+        self.sockets * 2 <= self.of && self.of > 0
+    }
+
     /// `OrderDao.find (OrderDao.java:88)`, made harmless.
     #[must_use]
     pub fn label(&self) -> String {
@@ -236,7 +262,9 @@ impl Culprit {
     }
 }
 
-/// Taken together by the application's innermost function; the largest first.
+/// Taken together by the application's innermost function; the largest first. A pool logs in to connections that it then
+/// never lends, and who made the pool shows in those that it lent: so one with a function of the application's comes
+/// before larger ones without, unless it is small.
 fn spots(shares: &[Named]) -> Vec<Spot<'_>> {
     let mut spots: Vec<(Option<&Frame>, Spot<'_>)> = Vec::new();
     for named in shares {
@@ -261,32 +289,41 @@ fn spots(shares: &[Named]) -> Vec<Spot<'_>> {
             ));
         }
     }
-    let mut spots: Vec<Spot<'_>> = spots.into_iter().map(|(_, spot)| spot).collect();
+    let all: usize = spots.iter().map(|(_, spot)| spot.share.sockets).sum();
     // Stable: of equals, the one whose single site has most.
-    spots.sort_by_key(|spot| std::cmp::Reverse((spot.share.sockets, spot.share.tally.opened)));
-    spots
+    spots.sort_by_key(|(frame, spot)| {
+        let weighs = frame.is_some() && spot.share.sockets * WEIGHS >= all;
+        std::cmp::Reverse((weighs, spot.share.sockets, spot.share.tally.opened))
+    });
+    spots.into_iter().map(|(_, spot)| spot).collect()
 }
 
 fn same_function(a: &Frame, b: &Frame) -> bool {
     a.function.is_some() && (&a.function, &a.file, &a.module) == (&b.function, &b.file, &b.module)
 }
 
-/// The application's own frames, innermost first.
+/// The application's own frames, innermost first. Who has started an event loop has not done what the loop does.
 pub fn application(site: &Site) -> impl Iterator<Item = &Frame> {
-    site.frames
-        .iter()
-        .filter(|frame| Origin::of(frame) == Origin::Application && frame.function.is_some())
+    own(site).filter(|frame| frame.function.is_some())
 }
+
+/// The application's own frames, with a name or a place in a file.
+fn own(site: &Site) -> impl Iterator<Item = &Frame> {
+    let inside = site.frames.iter().take_while(|frame| !runs_a_loop(frame));
+    inside.filter(|frame| is_own(frame))
+}
+
+const LIBRARIES_ALONE: &str = " libraries alone";
 
 /// What stands behind `opened by` when the application has no function to show.
 fn whose(site: &Site) -> &'static str {
     let library = |frame| matches!(Origin::of(frame), Origin::Library(_));
-    if site.frames.iter().any(is_own) {
+    if own(site).next().is_some() {
         ""
     } else if site.frames.iter().any(is_nameless) {
         " functions that can't be told"
     } else if site.frames.iter().any(library) {
-        " libraries alone"
+        LIBRARIES_ALONE
     } else {
         " the run-time system alone"
     }
@@ -308,7 +345,7 @@ fn shown(named: &Named) -> Vec<&Frame> {
     let Some(site) = named.site.as_deref() else {
         return Vec::new();
     };
-    let own: Vec<&Frame> = site.frames.iter().filter(|frame| is_own(frame)).collect();
+    let own: Vec<&Frame> = own(site).collect();
     if !own.is_empty() {
         return own;
     }
@@ -320,12 +357,22 @@ fn shown(named: &Named) -> Vec<&Frame> {
 fn block(lines: &mut Vec<String>, what: &str, shares: &[Named], total: usize) {
     let spots = spots(shares);
     let Some(spot) = spots.first() else { return };
-    let whose = spot.example.site.as_deref().map_or("", whose);
-    lines.push(format!("{}{whose}{}", share(spot, what, total), stale(spot)));
+    let by = spot.example.site.as_deref().map_or("", whose);
+    lines.push(format!("{}{by}{}", share(spot, what, total), stale(spot)));
     stack(lines, spot.example);
-    let others: usize = spots.iter().skip(1).map(|spot| spot.share.sockets).sum();
-    if others > 0 {
-        lines.push(format!("{others} {what} other code (-o json has all)"));
+    let others = || spots.iter().skip(1);
+    let count: usize = others().map(|spot| spot.share.sockets).sum();
+    if count > 0 {
+        let libraries = |spot: &Spot<'_>| {
+            let site = spot.example.site.as_deref();
+            site.is_some_and(|site| whose(site) == LIBRARIES_ALONE)
+        };
+        let code = if others().all(libraries) {
+            LIBRARIES_ALONE
+        } else {
+            " other code"
+        };
+        lines.push(format!("{count} {what}{code} (-o json has all)"));
     }
 }
 

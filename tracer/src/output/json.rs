@@ -75,9 +75,9 @@ struct FindingBody {
     server: ServerJson,
     /// The function that the message names.
     code: Option<CodeJson>,
-    /// The stack that opened most of the sockets whose opening was seen.
+    /// The stack that opened most of the sockets whose opening was seen, or of those that have the application's code in it.
     site: Option<SiteJson>,
-    /// The stack that used most of them last.
+    /// Likewise that used them last.
     last_use: Option<SiteJson>,
     /// All of them, with counts.
     sites: Vec<ShareJson>,
@@ -527,8 +527,8 @@ fn finding_body(
             line: culprit.frame.line,
             sockets: culprit.sockets,
         }),
-        site: code.opened.first().map(site_json),
-        last_use: code.used.first().map(site_json),
+        site: code.opening().map(site_json),
+        last_use: code.last_use().map(site_json),
         sites: code.all().map(|(part, named)| share_json(part, named)).collect(),
         sockets: finding
             .sockets

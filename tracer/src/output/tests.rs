@@ -275,8 +275,26 @@ fn nameless(site: u64) -> Site {
     }
 }
 
+/// A library sends from a task of its own, in a loop that the application has started.
+fn in_a_loop(site: u64) -> Site {
+    let python = |function: &str, place: &str, line| frame(Runtime::Python, function, place, line);
+    let asyncio = "/usr/lib/python3.11/asyncio/base_events.py";
+    let redis = "/srv/venv/lib/python3.11/site-packages/redis/asyncio/connection.py";
+    Site {
+        id: SiteId(site),
+        quality: Quality::Exact,
+        frames: vec![
+            python("AbstractConnection._send_packed_command", redis, 1168),
+            python("BaseEventLoop._run_once", asyncio, 1922),
+            python("BaseEventLoop.run_forever", asyncio, 607),
+            python("main", "/srv/payments/app.py", 32),
+        ],
+        note: None,
+    }
+}
+
 /// 1 and 2 are the same function reached in two ways; 3 another; 4 a pool's thread; 5 has no names; 6 goes through a
-/// pool.
+/// pool; 7 is a library's own task.
 fn sites() -> Sites {
     let mut sites = Sites::default();
     for site in [
@@ -286,6 +304,7 @@ fn sites() -> Sites {
         pool(4),
         nameless(5),
         lent(6),
+        in_a_loop(7),
     ] {
         sites.remember(site);
     }
@@ -348,6 +367,36 @@ fn of_connections_that_a_pool_lends_the_last_user_is_named() {
     let (finding, _) = leak_with(|_| vec![(Role::Opened, 1), (Role::Used, 3)]);
     let culprit = told(&finding).culprit(finding.kind).expect("a function");
     assert_eq!(culprit.label(), "OrderDao.find (dao.py:88)");
+}
+
+#[test]
+fn of_what_a_pool_has_logged_in_to_those_that_were_lent_tell_whose_it_is() {
+    let of = |lent: u16| {
+        let (finding, _) = leak_with(|number| {
+            vec![
+                (Role::Opened, 4),
+                (Role::Used, if number <= lent { 3 } else { 4 }),
+            ]
+        });
+        finding
+    };
+    insta::assert_snapshot!(in_full(&of(2), None));
+    assert!(told(&of(1)).culprit(Kind::Leak).is_none(), "one of five");
+    let line = first(&of(4));
+    assert!(
+        line.contains("passed over, last used by report (dao.py:7)"),
+        "{line}"
+    );
+}
+
+#[test]
+fn who_has_started_an_event_loop_is_not_who_used_a_connection_in_it() {
+    let (finding, _) = leak_with(|_| vec![(Role::Opened, 1), (Role::Used, 7)]);
+    let culprit = told(&finding).culprit(finding.kind).expect("a function");
+    assert_eq!(culprit.label(), "OrderDao.find (dao.py:88)");
+    let (finding, _) = leak_with(|_| vec![(Role::Used, 7)]);
+    assert!(told(&finding).culprit(finding.kind).is_none());
+    insta::assert_snapshot!(told(&finding).lines(&finding).join("\n"));
 }
 
 #[test]

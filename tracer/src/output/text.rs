@@ -38,15 +38,20 @@ pub fn headline(finding: &Finding, known: Known<'_>) -> String {
         return sentence(finding, known.process, "");
     };
     let label = culprit.label();
-    match culprit.part {
-        Part::Opened if finding.kind == Kind::Leak => {
-            sentence(finding, known.process, &format!(" from {label}"))
+    let few = culprit.is_of_few();
+    let what = match culprit.part {
+        Part::Opened if finding.kind == Kind::Leak && !few => {
+            return sentence(finding, known.process, &format!(" from {label}"));
         }
-        Part::LastUsed => format!("{}, last used by {label}", sentence(finding, known.process, "")),
-        Part::Opened | Part::OpensNow => {
-            format!("{}, opened by {label}", sentence(finding, known.process, ""))
-        }
-    }
+        Part::LastUsed => "last used by",
+        Part::Opened | Part::OpensNow => "opened by",
+    };
+    let some = if few {
+        format!("{} of them ", culprit.sockets)
+    } else {
+        String::new()
+    };
+    format!("{}, {some}{what} {label}", sentence(finding, known.process, ""))
 }
 
 /// With where a leak's connections come `from`, in words that begin with a space.

@@ -241,7 +241,7 @@ impl Probes {
         translator.follows_unix = backend.described()
             && !missing
                 .iter()
-                .any(|(probe, _)| probe.hook_name().starts_with("sock_"));
+                .any(|(probe, _)| ["connleak_send", "connleak_receive"].contains(&probe.program));
         if stacks.is_some() {
             translator.unix_sites = Some(stacks::UnixSites::take(&mut ebpf, databases)?);
         }
@@ -436,7 +436,9 @@ impl Probes {
                 nanos: u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX),
             })
         };
-        let probes = self.backend.probes().chain([&table::SENDS]);
+        // A program that another goes on to is counted with that one.
+        let entered = |probe: &&table::Probe| !matches!(probe.hook, table::Hook::Next(..));
+        let probes = self.backend.probes().filter(entered).chain([&table::SENDS]);
         probes.filter_map(cost).collect()
     }
 

@@ -6,6 +6,7 @@ use std::thread;
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Btf, Ebpf,
+    maps::ProgramArray,
     programs::{BtfTracePoint, FEntry, Iter, Program, TracePoint},
 };
 use connleak_ebpf::classic;
@@ -17,6 +18,9 @@ use super::format;
 pub enum Hook {
     /// A tracepoint through BTF (`tp_btf`), by name.
     BtfTracepoint(&'static str),
+    /// The same, but run by the one that is attached there, when it has something for it: a tail call. In the map of
+    /// this name.
+    Next(&'static str, &'static str),
     /// A tracepoint by its published format, by category and name.
     Tracepoint(&'static str, &'static str),
     /// A BPF iterator, by name.
@@ -78,7 +82,7 @@ pub const PROBES: &[Probe] = &[
     },
     Probe {
         program: "connleak_hello",
-        hook: Hook::BtfTracepoint("sock_send_length"),
+        hook: Hook::Next("sock_send_length", "HELLO"),
         since: "6.3",
         required: false,
         purpose: "what clients say of themselves: user, database, application",
@@ -138,6 +142,7 @@ impl Probe {
     pub fn hook_name(&self) -> &'static str {
         match self.hook {
             Hook::BtfTracepoint(name)
+            | Hook::Next(name, _)
             | Hook::Tracepoint(_, name)
             | Hook::Iterator(name)
             | Hook::Entry(name) => name,
@@ -148,7 +153,7 @@ impl Probe {
     #[must_use]
     pub fn hook_kind(&self) -> &'static str {
         match self.hook {
-            Hook::BtfTracepoint(_) => "tp_btf",
+            Hook::BtfTracepoint(_) | Hook::Next(..) => "tp_btf",
             Hook::Tracepoint(..) => "tracepoint",
             Hook::Iterator(_) => "iter",
             Hook::Entry(_) => "fentry",
@@ -198,7 +203,7 @@ impl Probe {
     fn load_program(&self, program: &mut Program, btf: Option<&Btf>) -> Result<()> {
         let btf = btf.context("this kernel has no BTF");
         match self.hook {
-            Hook::BtfTracepoint(name) => {
+            Hook::BtfTracepoint(name) | Hook::Next(name, _) => {
                 let program: &mut BtfTracePoint = program.try_into()?;
                 program.load(name, btf?)?;
             }
@@ -224,7 +229,7 @@ impl Probe {
         Ok(())
     }
 
-    /// Attaches a loaded tracepoint program; iterators are attached for each walk.
+    /// Attaches a loaded program, or puts it where another goes on to it; iterators are attached for each walk.
     ///
     /// # Errors
     /// The kernel's refusal.
@@ -244,6 +249,14 @@ impl Probe {
             Hook::Entry(_) => {
                 let program: &mut FEntry = program.try_into()?;
                 program.attach()?;
+            }
+            Hook::Next(_, map) => {
+                let program: &mut BtfTracePoint = program.try_into()?;
+                let program = program.fd()?.try_clone()?;
+                let map = ebpf
+                    .map_mut(map)
+                    .with_context(|| format!("the kernel object has no map {map}"))?;
+                ProgramArray::try_from(map)?.set(0, &program, 0)?;
             }
             Hook::Iterator(_) => {}
         }

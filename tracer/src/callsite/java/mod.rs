@@ -118,6 +118,7 @@ impl Machine {
         let walk = walk::walk(layout, memory, cursor);
         Some(Answer {
             before,
+            instead: Vec::new(),
             quality: if walk.complete {
                 Quality::Exact
             } else {
@@ -163,6 +164,7 @@ impl Machine {
         Ok(Answer {
             before: usize::MAX,
             frames: thread.frames,
+            instead: Vec::new(),
             quality: Quality::Approximate,
             note: Some(format!(
                 "Java frames from a thread dump, within {} ms",

@@ -37,6 +37,10 @@ fn machine_code_is_told_apart_by_its_module() {
         ("/usr/lib/x86_64-linux-gnu/libpq.so.5.15", "libpq"),
         ("/usr/lib/x86_64-linux-gnu/libc.so.6", "."),
         ("[vdso]", "."),
+        (
+            "/usr/lib/python3.11/lib-dynload/_asyncio.cpython-311-x86_64-linux-gnu.so",
+            ".",
+        ),
         ("/usr/bin/python3.11", "."),
         ("/opt/node/bin/node", "."),
         ("/usr/lib/x86_64-linux-gnu/libnode.so.108", "."),
@@ -184,6 +188,7 @@ fn node_ruby_and_php_are_told_apart_by_their_files() {
     ] {
         assert_eq!(word(runtime, "f", file, ""), expected, "{file}");
     }
+    assert_eq!(word(Php, "PDO::__construct", "", ""), ".", "PHP's own functions");
 }
 
 #[test]
@@ -191,6 +196,14 @@ fn a_pool_is_known_by_its_library() {
     let go = |function: &str| frame(Runtime::Go, function, "", "/srv/app");
     assert!(through_a_pool(&[go("database/sql.(*DB).conn"), go("main.find")]));
     assert!(!through_a_pool(&[go("github.com/lib/pq.Open"), go("main.find")]));
+    assert!(through_a_pool(&[go(
+        "github.com/gomodule/redigo/redis.(*Pool).dial"
+    )]));
+    assert!(!through_a_pool(&[go("github.com/gomodule/redigo/redis.Dial")]));
+    let asyncpg = "/v/lib/python3.11/site-packages/asyncpg";
+    let python = |file: &str| frame(Runtime::Python, "connect", &format!("{asyncpg}/{file}"), "");
+    assert!(through_a_pool(&[python("pool.py")]));
+    assert!(!through_a_pool(&[python("connection.py")]));
 }
 
 proptest! {

@@ -68,7 +68,7 @@ pub fn copy(bytes: &Bytes) -> io::Result<Copy> {
     let file = File::from(memfd_create("connleak-symbols", MFdFlags::MFD_CLOEXEC).map_err(io::Error::from)?);
     file.write_all_at(&header, 0)?;
     let debug = wanted_debug(&sections, &names);
-    let mut symbols = 0;
+    let mut symbols = 0u64;
     for section in sections.chunks_exact_mut(SECTION_SIZE) {
         let (offset, size) = (word(section, 24), word(section, 32));
         let is_debug = is_debug(section, &names);
@@ -82,7 +82,7 @@ pub fn copy(bytes: &Bytes) -> io::Result<Copy> {
             continue;
         }
         if !is_debug {
-            symbols += size;
+            symbols = symbols.saturating_add(size);
         }
         if symbols > MAX_SYMBOLS || offset.checked_add(size).is_none_or(|end| end > MAX_END) {
             return Err(invalid("its symbols are too large"));
@@ -141,6 +141,23 @@ mod tests {
         assert!(copy.debug);
         let all = std::fs::metadata("/proc/self/exe").expect("own executable").len();
         assert!(copy.size < all, "{} of {all}", copy.size);
+    }
+
+    #[test]
+    fn sizes_of_symbols_that_add_up_to_more_than_a_number_holds_are_too_large() {
+        let sections = [0, 1, u64::MAX];
+        let mut file = vec![0; 64 + sections.len() * SECTION_SIZE];
+        file[40..48].copy_from_slice(&64u64.to_le_bytes());
+        file[58..60].copy_from_slice(&64u16.to_le_bytes());
+        file[60..62].copy_from_slice(&3u16.to_le_bytes());
+        let (_, table) = file.split_at_mut(64);
+        for (section, size) in table.chunks_exact_mut(SECTION_SIZE).zip(sections) {
+            // Debug information doesn't count: this is what a symbol table is like.
+            section[4..8].copy_from_slice(&SHT_STRTAB.to_le_bytes());
+            section[32..40].copy_from_slice(&size.to_le_bytes());
+        }
+        let error = copy(&Bytes::Memory(file)).expect_err("nobody has so many");
+        assert_eq!(error.to_string(), "its symbols are too large");
     }
 
     #[test]

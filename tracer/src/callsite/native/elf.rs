@@ -23,6 +23,11 @@ pub const MAX_SECTION: u64 = 96 * 1024 * 1024;
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 const CLASS_64: u8 = 2;
 const LITTLE_ENDIAN: u8 = 1;
+/// The processor that this program was built for: whose registers are read, and whose unwind information is understood.
+#[cfg(target_arch = "x86_64")]
+const MACHINE: u16 = 62;
+#[cfg(target_arch = "aarch64")]
+const MACHINE: u16 = 183;
 const HEADER_SIZE: usize = 64;
 const SEGMENT_SIZE: usize = 56;
 const SECTION_SIZE: usize = 64;
@@ -116,6 +121,15 @@ const WANTED: &[&str] = &[
     ".data.rel.ro",
 ];
 
+/// Whether a file's first bytes are those of a 64-bit program for this processor.
+#[must_use]
+pub fn is_native(head: &[u8; 20]) -> bool {
+    head.starts_with(ELF_MAGIC)
+        && head[4] == CLASS_64
+        && head[5] == LITTLE_ENDIAN
+        && u16::from_le_bytes([head[18], head[19]]) == MACHINE
+}
+
 /// What an ELF file's headers say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Elf {
@@ -136,7 +150,7 @@ impl Elf {
     ///
     /// # Errors
     ///
-    /// It is not a 64-bit little-endian ELF file, or shorter than its header says. Section headers that cannot be read
+    /// It is not a 64-bit little-endian ELF file for this processor, or shorter than its header says. Section headers that cannot be read
     /// are none: a running program doesn't need them.
     pub fn read(bytes: &Bytes) -> io::Result<Self> {
         let header = bytes.read(0, HEADER_SIZE as u64)?;
@@ -144,6 +158,12 @@ impl Elf {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "it is no 64-bit little-endian ELF file",
+            ));
+        }
+        if half(&header, 18) != MACHINE {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "it is for another kind of processor",
             ));
         }
         let mut elf = Self {

@@ -7,10 +7,11 @@
 //! - [`maps`], [`modules`], [`module`] know which files a process has code of, and those files.
 //! - [`elf`], [`cfi`], [`gopclntab`] read a file. All of it may be forged.
 //! - [`registers`], [`unwind`] walk; `known` spares the walk.
-//! - [`copy`], [`symbols`] look up names.
+//! - [`copy`], [`symbols`] look up names; `caught` is for what they may come upon.
 
 #![forbid(unsafe_code)]
 
+mod caught;
 pub mod cfi;
 pub mod copy;
 pub mod elf;

@@ -20,7 +20,7 @@ use std::{
 };
 
 use super::{
-    elf::Bytes,
+    elf::{self, Bytes},
     maps::{self, Mapping, Origin},
     module::{FileKey, Module},
 };
@@ -69,6 +69,8 @@ struct Process {
     reading: u64,
     /// Device and inode of the executable: `execve` keeps pid and start time.
     executable: Option<(u64, u64)>,
+    /// It is a 32-bit program, or an emulator's for another processor: registers and stacks mean something else.
+    foreign: bool,
     code: Vec<(Mapping, State)>,
 }
 
@@ -143,6 +145,12 @@ impl Modules {
         self.processes.get(&process).map(|known| known.reading)
     }
 
+    /// Whether a process's program is not 64-bit code of this processor.
+    #[must_use]
+    pub fn is_foreign(&self, process: ProcessId) -> bool {
+        self.processes.get(&process).is_some_and(|known| known.foreign)
+    }
+
     /// Forgets everything if it has become too much. What is still needed is read again; that is rare, and simpler than
     /// to keep the books on who was used last.
     pub fn trim(&mut self) {
@@ -181,6 +189,7 @@ impl Modules {
                 read_at: now,
                 reading: self.readings,
                 executable,
+                foreign: is_foreign(process),
                 code,
             },
         );
@@ -216,6 +225,14 @@ impl Process {
 fn executable(process: ProcessId) -> Option<(u64, u64)> {
     let metadata = fs::metadata(format!("/proc/{}/exe", process.pid)).ok()?;
     Some((metadata.dev(), metadata.ino()))
+}
+
+/// What can't be read is taken for a program like any other.
+fn is_foreign(process: ProcessId) -> bool {
+    let mut head = [0; 20];
+    let read =
+        File::open(format!("/proc/{}/exe", process.pid)).and_then(|file| file.read_exact_at(&mut head, 0));
+    read.is_ok() && !elf::is_native(&head)
 }
 
 fn open_file(

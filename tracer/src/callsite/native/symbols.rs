@@ -10,7 +10,6 @@
 use std::{
     collections::HashMap,
     os::fd::AsRawFd as _,
-    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -18,6 +17,7 @@ use std::{
 use blazesym::symbolize::{CodeInfo, Input, Sym, Symbolizer, source};
 
 use super::{
+    caught::caught,
     copy::{self, Copy},
     elf::{Bytes, Elf},
     module::Module,
@@ -124,18 +124,17 @@ impl Names {
         let Some(source) = &self.source else {
             return vec![nameless(Some(module), offset)];
         };
-        // A forged file makes `blazesym` 0.2.7 panic (an index of a file that is not there, in a table of lines).
-        let frames = catch_unwind(AssertUnwindSafe(|| {
+        let frames = caught(|| {
             source
                 .symbol(offset)
                 .map(|symbol| frames_of(&symbol, module, offset))
-        }));
+        });
         match frames {
             Ok(Some(frames)) => frames,
             Ok(None) => vec![nameless(Some(module), offset)],
-            Err(_) => {
+            Err(place) => {
                 log::warn!(
-                    "the symbols of {} are damaged: its frames have no names",
+                    "the symbols of {} are damaged: its frames have no names (panicked at {place})",
                     module.path().escape_debug()
                 );
                 self.damaged = true;

@@ -81,6 +81,8 @@ pub enum End {
     TooDeep,
     /// The process ended before its mappings could be read.
     ProcessGone,
+    /// The process runs 32-bit code, or another processor's.
+    Foreign,
 }
 
 impl fmt::Display for End {
@@ -91,6 +93,9 @@ impl fmt::Display for End {
             Self::NoTables(Some(path)) => write!(f, "cut in {path}, which has no unwind information there"),
             Self::NoTables(None) => f.write_str("cut in code that has no file"),
             Self::Lost => f.write_str("cut where the stack leads out of its copy"),
+            Self::Foreign => f.write_str(
+                "unknown: its program is not 64-bit code of this processor, which is not supported",
+            ),
             Self::TooDeep => write!(f, "cut after {MAX_FRAMES} frames"),
             Self::ProcessGone => {
                 f.write_str("unknown: the process ended before its memory map could be read")
@@ -205,6 +210,12 @@ impl Unwinder {
         }
         if let Err(error) = self.modules.look(capture.process, capture.at) {
             return Arc::new(unreadable(capture, &error));
+        }
+        if self.modules.is_foreign(capture.process) {
+            return Arc::new(NativeStack {
+                frames: Vec::new(),
+                end: End::Foreign,
+            });
         }
         let Self { modules, context, .. } = self;
         let mut find = |address| modules.find(capture.process, address, capture.at);

@@ -41,7 +41,8 @@ pub struct Heap {
     script: u16,
     script_name: u64,
     script_source: u64,
-    code: u16,
+    /// Byte code.
+    pub code: u16,
     code_data: u64,
     first_non_string: u16,
     string_length: u64,
@@ -61,6 +62,37 @@ mod form {
 }
 
 impl Heap {
+    /// The numbers of Node 20.20, for tests and for whoever fuzzes it: of a process they are read.
+    pub const NODE_20: Self = Self {
+        frame_function: -16,
+        frame_context: -8,
+        frame_code: -32,
+        frame_offset: -40,
+        tag: 1,
+        tag_mask: 3,
+        small_shift: 32,
+        map: 0,
+        map_type: 12,
+        map_of_maps: 256,
+        function: 2066,
+        function_shared: 24,
+        shared: 262,
+        shared_name: 16,
+        shared_script: 32,
+        scope: 261,
+        script: 167,
+        script_name: 16,
+        script_source: 8,
+        code: 191,
+        code_data: 54,
+        first_non_string: 128,
+        string_length: 12,
+        string_characters: 16,
+        string_first: 16,
+        string_second: 24,
+        string_thin: 16,
+    };
+
     /// Reads what a program publishes. `None` when it is not V8, or lacks something.
     pub fn of(memory: &impl Memory, symbols: &Symbols) -> Option<Self> {
         let number = |name: &str| {
@@ -121,17 +153,22 @@ impl Heap {
     }
 
     /// Address of an object's field.
-    fn at(&self, object: u64, offset: u64) -> Option<u64> {
+    pub(super) fn at(&self, object: u64, offset: u64) -> Option<u64> {
         self.is_object(object).then_some(())?;
         object.checked_sub(self.tag)?.checked_add(offset)
     }
 
-    fn field(&self, memory: &impl Memory, object: u64, offset: u64) -> Option<u64> {
+    pub(super) fn field(&self, memory: &impl Memory, object: u64, offset: u64) -> Option<u64> {
         memory.u64(self.at(object, offset)?)
     }
 
+    /// An object's map, which tells its type and size; ask [`kind`](Self::kind) first whether it is one.
+    pub(super) fn map_of(&self, memory: &impl Memory, object: u64) -> Option<u64> {
+        self.field(memory, object, self.map)
+    }
+
     /// The number of an object's type.
-    fn kind(&self, memory: &impl Memory, object: u64) -> Option<u16> {
+    pub(super) fn kind(&self, memory: &impl Memory, object: u64) -> Option<u16> {
         let map = self.field(memory, object, self.map)?;
         let kind = memory.u16(self.at(map, self.map_type)?)?;
         // The map of a map is a map, and the only one that is its own.
@@ -142,7 +179,8 @@ impl Heap {
         (own && known).then_some(kind)
     }
 
-    fn is(&self, memory: &impl Memory, object: u64, kind: u16) -> Option<u64> {
+    /// The object, if it is of this type.
+    pub(super) fn is(&self, memory: &impl Memory, object: u64, kind: u16) -> Option<u64> {
         (self.kind(memory, object)? == kind).then_some(object)
     }
 
@@ -320,4 +358,4 @@ impl Heap {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -53,18 +53,25 @@ impl Engine {
         let mut candidates = files.first().into_iter().chain(files.iter().find(library));
         candidates.find_map(|file| {
             let globals = Symbols::of(&memory, file.base)?.address(&memory, "executor_globals")?;
-            Some(Self {
-                path: file.path.clone(),
-                running: running(&memory, globals)?,
-            })
+            Some(Self::at(file.path.clone(), running(&memory, globals)?))
         })
+    }
+
+    /// An engine that notes its running frame at this address.
+    #[must_use]
+    pub fn at(path: String, running: u64) -> Self {
+        Self { path, running }
     }
 
     /// The frames as they are now, innermost first; `None` when they don't look like frames.
     pub fn frames(&self, memory: &impl Memory) -> Option<Vec<Frame>> {
         let mut frames = Vec::new();
         let mut at = memory.pointer(self.running)?;
-        while at != 0 && frames.len() < MAX_FRAMES {
+        // Those without a function count, too: they may be a ring.
+        for _ in 0..MAX_FRAMES {
+            if at == 0 {
+                break;
+            }
             // Frames that the engine puts between two calls have no function.
             if let Some(function) = memory.pointer(at.checked_add(RUNNING_FUNCTION)?) {
                 frames.push(frame(memory, at, function)?);

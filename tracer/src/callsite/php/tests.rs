@@ -91,6 +91,14 @@ fn frames_in_a_ring_are_none() {
     assert_eq!(engine.frames(&memory), None);
 }
 
+#[test]
+fn frames_without_a_function_in_a_ring_come_to_an_end() {
+    let (mut memory, engine) = engine();
+    // A fuzzer's find: none of them counted.
+    running_frame(&mut memory, 0x2_0000, 0, 0, 0x2_0000);
+    assert_eq!(engine.frames(&memory), None);
+}
+
 proptest! {
     #[test]
     fn no_memory_makes_it_panic_or_run_on(bytes in prop::collection::vec(any::<u8>(), 1..200), globals: u64) {

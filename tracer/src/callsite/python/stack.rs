@@ -97,6 +97,10 @@ impl Pythons {
     /// Looks whether a process runs Python, unless that is known. A layout is given once, when it was found: it has to
     /// get into the kernel programs' map `PYTHON`, under the pid.
     pub fn prepare(&mut self, process: ProcessId, now: Nanos) -> Option<PythonLayout> {
+        // How a thread is found, and its registers, are x86-64's.
+        if cfg!(not(target_arch = "x86_64")) {
+            return None;
+        }
         match self.processes.get(&process) {
             Some(Known::Python(_)) => return None,
             Some(Known::Not(_, again)) if now < *again => return None,

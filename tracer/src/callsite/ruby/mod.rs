@@ -85,6 +85,12 @@ impl Machine {
         })
     }
 
+    /// A machine of the known version, whose `rb_vm_t` is at this address.
+    #[must_use]
+    pub fn at(path: String, vm: u64) -> Self {
+        Self { path, vm: Ok(vm) }
+    }
+
     /// The version, if it is one that can't be read.
     #[must_use]
     pub fn unknown_version(&self) -> Option<&str> {
@@ -101,7 +107,10 @@ impl Machine {
         let mut frame = at(context::FRAME)?;
         let mut frames = Vec::new();
         // Frames grow downwards from the end; there is an empty one first.
-        while frame >= stack && frame.checked_add(2 * frame::SIZE)? <= end && frames.len() < MAX_FRAMES {
+        for _ in 0..MAX_FRAMES {
+            if frame < stack || frame.checked_add(2 * frame::SIZE)? > end {
+                break;
+            }
             let code = memory.u64(frame.checked_add(frame::CODE)?)?;
             let instruction = memory.u64(frame.checked_add(frame::INSTRUCTION)?)?;
             // A function in C has neither.

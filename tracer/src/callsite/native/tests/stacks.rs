@@ -122,3 +122,68 @@ fn a_copy_that_ends_early_is_cut_and_says_so() {
     assert_eq!(stack.quality(), crate::callsite::Quality::Partial);
     insta::assert_snapshot!(stack.note().expect("a note"), @"the stack is cut where the copy of the stack ends");
 }
+
+/// A program of 32 bits: it writes `ready` and waits.
+const OF_32_BITS: &[u8] = &[
+    // ELF header: 32 bits, little-endian, an executable for the 386, one program header behind this.
+    0x7f, b'E', b'L', b'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 3, 0, 1, 0, 0, 0, 0x54, 0x80, 4, 8, 52,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 52, 0, 32, 0, 1, 0, 0, 0, 0, 0, 0, 0,
+    // All of it is loaded to 0x8048000, to be read and executed.
+    1, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 4, 8, 0, 0x80, 4, 8, 128, 0, 0, 0, 128, 0, 0, 0, 5, 0, 0, 0, 0, 0x10, 0,
+    0, // write(1, message, 6)
+    0xb8, 4, 0, 0, 0, 0xbb, 1, 0, 0, 0, 0xb9, 0x73, 0x80, 4, 8, 0xba, 6, 0, 0, 0, 0xcd, 0x80,
+    // pause(), again and again
+    0xb8, 29, 0, 0, 0, 0xcd, 0x80, 0xeb, 0xf7, b'r', b'e', b'a', b'd', b'y', b'\n', 0, 0, 0, 0, 0, 0, 0,
+];
+
+#[test]
+fn a_program_of_32_bits_is_called_unsupported_and_has_no_frames() {
+    let folder = TempDir::new().expect("a folder");
+    let program = folder.path().join("program");
+    std::fs::write(&program, OF_32_BITS).expect("a program");
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("executable");
+    let mut child = match Command::new(&program).stdout(Stdio::piped()).spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            let _ = writeln!(
+                std::io::stderr(),
+                "SKIPPED: this kernel runs no 32-bit programs: {error}"
+            );
+            return;
+        }
+    };
+    let mut line = String::new();
+    let output = child.stdout.take().expect("piped");
+    BufReader::new(output).read_line(&mut line).expect("its output");
+    assert_eq!(line, "ready\n");
+    let pid = child.id();
+    let capture = Capture {
+        at: 1,
+        cookie: Cookie(1),
+        role: Role::Opened,
+        process: ProcessId {
+            pid,
+            start_ticks: owner::start_ticks(Path::new("/proc"), pid).expect("it runs"),
+        },
+        tid: pid,
+        // Frame pointers of 64 bits would lead from here on and on.
+        registers: Registers {
+            ip: 0x0804_806f,
+            sp: 0x1000,
+            fp: 0x1010,
+            lr: 0,
+        },
+        stack: &[0x6f, 0x80, 4, 8, 0, 0, 0, 0].repeat(32),
+        cut: false,
+        python: &[],
+        python_cut: false,
+    };
+    let stack = Unwinder::new().unwind(&capture);
+    child.kill().expect("it ends");
+    child.wait().expect("it has ended");
+    assert!(stack.frames.is_empty(), "{:?}", stack.frames);
+    assert_eq!(stack.end, End::Foreign);
+    let note = stack.note().unwrap_or_default();
+    assert!(note.contains("not supported"), "{note}");
+}

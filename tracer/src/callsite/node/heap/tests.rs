@@ -5,52 +5,25 @@ use proptest::prelude::*;
 use super::*;
 use crate::callsite::process_memory::testing::{Noise, Pieces};
 
-fn heap() -> Heap {
-    Heap {
-        frame_function: -16,
-        frame_context: -8,
-        frame_code: -32,
-        frame_offset: -40,
-        tag: 1,
-        tag_mask: 3,
-        small_shift: 32,
-        map: 0,
-        map_type: 12,
-        map_of_maps: 256,
-        function: 2066,
-        function_shared: 24,
-        shared: 262,
-        shared_name: 16,
-        shared_script: 32,
-        scope: 261,
-        script: 167,
-        script_name: 16,
-        script_source: 8,
-        code: 191,
-        code_data: 54,
-        first_non_string: 128,
-        string_length: 12,
-        string_characters: 16,
-        string_first: 16,
-        string_second: 24,
-        string_thin: 16,
-    }
+pub fn heap() -> Heap {
+    Heap::NODE_20
 }
 
 const META_MAP: u64 = 0x100;
 
-/// A map for each type, by its number.
-fn map(memory: &mut Pieces, kind: u16) -> u64 {
+/// A map for each type, by its number: of objects of so many words.
+fn map(memory: &mut Pieces, kind: u16, words: usize) -> u64 {
     let at = 0x1_0000 + u64::from(kind) * 0x20;
     let mut bytes = (META_MAP + 1).to_ne_bytes().to_vec();
-    bytes.extend([0; 4]);
+    bytes.extend([u8::try_from(words).expect("few"), 0, 0, 0]);
     bytes.extend(kind.to_ne_bytes());
     memory.put(at, bytes);
     at + 1
 }
 
-fn object(memory: &mut Pieces, at: u64, kind: u16, words: &[u64]) -> u64 {
-    let mut all = vec![map(memory, kind)];
+/// An object of a type, with these words behind its map.
+pub fn object(memory: &mut Pieces, at: u64, kind: u16, words: &[u64]) -> u64 {
+    let mut all = vec![map(memory, kind, words.len() + 1)];
     all.extend(words);
     memory.put(
         at,
@@ -60,7 +33,7 @@ fn object(memory: &mut Pieces, at: u64, kind: u16, words: &[u64]) -> u64 {
 }
 
 fn string(memory: &mut Pieces, at: u64, text: &str) -> u64 {
-    let mut bytes = map(memory, 40).to_ne_bytes().to_vec();
+    let mut bytes = map(memory, 40, 0).to_ne_bytes().to_vec();
     bytes.extend([0; 4]);
     bytes.extend(u32::try_from(text.len()).expect("short").to_ne_bytes());
     bytes.extend(text.as_bytes());
@@ -68,11 +41,11 @@ fn string(memory: &mut Pieces, at: u64, text: &str) -> u64 {
     at + 1
 }
 
-fn small(number: u64) -> u64 {
+pub fn small(number: u64) -> u64 {
     number << 32
 }
 
-fn memory() -> Pieces {
+pub fn memory() -> Pieces {
     let mut memory = Pieces::default();
     let mut meta = (META_MAP + 1).to_ne_bytes().to_vec();
     meta.extend([0; 4]);
