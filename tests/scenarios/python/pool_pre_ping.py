@@ -1,6 +1,6 @@
 """Healthy: the server ends idle sessions after three seconds, and SQLAlchemy's pool (last in, first out) tests a
-connection before it hands it out (pool_pre_ping). Between two rushes, eight seconds apart, what rests in the pool is closed by the server; it lies there
-until it is asked for and replaced."""
+connection before it hands it out (pool_pre_ping). Between two rushes, eight seconds apart, what rests in the pool is
+closed by the server; it lies there until it is asked for and replaced."""
 
 import threading
 
