@@ -33,6 +33,10 @@ use crate::{
 };
 
 pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
+    // Nothing was used again, so nothing was passed over.
+    if view.group.rests().is_empty() {
+        return None;
+    }
     let mut silent: Vec<(Nanos, &Connection)> = view
         .silent_for(policy.idle)
         .filter(|connection| connection.never_sent() != Some(true) && !view.owned(connection))
