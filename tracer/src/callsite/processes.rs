@@ -66,13 +66,13 @@ impl Processes {
     }
 
     /// The number of the newest process or thread: one short file, where a look reads a folder of all processes. The last
-    /// field of `/proc/loadavg`, see proc_loadavg(5).
+    /// field of `/proc/loadavg`, see `proc_loadavg(5)`.
     fn newest(&self) -> Option<u32> {
         let text = fs::read_to_string(self.root.join("loadavg")).ok()?;
         text.trim_end().rsplit(' ').next()?.parse().ok()
     }
 
-    /// For how long the host runs: proc_uptime(5).
+    /// For how long the host runs: `proc_uptime(5)`.
     fn uptime(&self) -> Option<Duration> {
         let text = fs::read_to_string(self.root.join("uptime")).ok()?;
         Duration::try_from_secs_f64(text.split(' ').next()?.parse().ok()?).ok()
@@ -99,19 +99,19 @@ impl Processes {
                 continue;
             };
             // A number that is used again within a look is taken for the same process, until it is gone.
-            let (process, seen, is_new) = match before.remove(&pid) {
-                Some((process, seen)) => (process, seen, false),
-                None => {
-                    let Some(start_ticks) = start_ticks(&self.root, pid) else {
-                        continue;
-                    };
-                    let age = uptime.map_or(Duration::ZERO, |uptime| {
-                        uptime
-                            .saturating_sub(Duration::from_nanos(start_ticks.saturating_mul(NANOS_PER_TICK)))
-                    });
-                    let seen = began.checked_sub(age).unwrap_or(began);
-                    (ProcessId { pid, start_ticks }, seen, true)
-                }
+            let known = before.remove(&pid);
+            let is_new = known.is_none();
+            let first_met = || {
+                let start_ticks = start_ticks(&self.root, pid)?;
+                let started = Duration::from_nanos(start_ticks.saturating_mul(NANOS_PER_TICK));
+                let age = uptime.map_or(Duration::ZERO, |uptime| uptime.saturating_sub(started));
+                Some((
+                    ProcessId { pid, start_ticks },
+                    began.checked_sub(age).unwrap_or(began),
+                ))
+            };
+            let Some((process, seen)) = known.or_else(first_met) else {
+                continue;
             };
             if is_new || began.duration_since(seen) < YOUNG {
                 news.young.push(process);
