@@ -8,14 +8,14 @@ mod made;
 use std::{collections::BTreeMap, fs, hint::black_box};
 
 use connleak::{
-    event::{Event, SECOND},
+    event::{Event, SECOND, Snapshot},
     journal::{self, Entry},
     ledger::Ledger,
     verdict::{Policy, judge},
 };
 use connleak_ebpf::{Record as _, Transition};
 use divan::{Bencher, counter::ItemsCount};
-use made::{STEP, life, opening, server, snapshot};
+use made::Leaks;
 
 /// Connections that are open meanwhile.
 const OPEN: [u64; 3] = [100, 10_000, 100_000];
@@ -26,38 +26,49 @@ fn main() {
     divan::main();
 }
 
-fn books(open: u64) -> Ledger {
-    let server = server();
+fn books(open: u64) -> (Leaks, Ledger) {
+    let leaks = Leaks::of(open);
     let mut ledger = Ledger::bounded(usize::MAX);
-    for event in (0..open).flat_map(|number| opening(&server, number)) {
-        ledger.apply(&event, drop);
+    ledger.apply(&Event::Snapshot(Snapshot::default()), drop);
+    for part in 1..=10 {
+        let opened = open * (part - 1) / 10..open * part / 10;
+        let until = opened.end;
+        for event in opened.flat_map(|number| leaks.opening(number)) {
+            ledger.apply(&event, drop);
+        }
+        ledger.apply(&leaks.snapshot(until, leaks.when(until)), drop);
     }
-    ledger
+    (leaks, ledger)
 }
 
 /// After the last connect, when all have been silent for a minute.
-fn later(open: u64) -> u64 {
-    open * STEP + 60 * SECOND
+fn later(leaks: &Leaks, open: u64) -> u64 {
+    leaks.when(open) + 60 * SECOND
 }
 
 #[divan::bench(args = OPEN)]
 fn fold_lives(bencher: Bencher, open: u64) {
-    let server = server();
-    let events: Vec<Event> = (0..MANY)
-        .flat_map(|number| life(&server, open + number))
-        .collect();
-    let mut ledger = books(open);
-    bencher.counter(ItemsCount::new(events.len())).bench_local(|| {
-        for event in &events {
-            ledger.apply(event, |outcome| drop(black_box(outcome)));
-        }
-    });
+    let (leaks, mut ledger) = books(open);
+    let mut next = open;
+    bencher
+        .counter(ItemsCount::new(5 * MANY))
+        .with_inputs(|| {
+            // Others each time: what has ended stays so.
+            next += MANY;
+            let numbers = next - MANY..next;
+            numbers.flat_map(|number| leaks.life(number)).collect::<Vec<_>>()
+        })
+        .bench_local_refs(|events| {
+            for event in events {
+                ledger.apply(event, |outcome| drop(black_box(outcome)));
+            }
+        });
 }
 
 #[divan::bench(args = OPEN)]
 fn merge_snapshot(bencher: Bencher, open: u64) {
-    let mut ledger = books(open);
-    let walk = snapshot(&server(), open, later(open));
+    let (leaks, mut ledger) = books(open);
+    let walk = leaks.snapshot(open, later(&leaks, open));
     bencher
         .counter(ItemsCount::new(open))
         .bench_local(|| ledger.apply(black_box(&walk), |outcome| drop(black_box(outcome))));
@@ -65,12 +76,12 @@ fn merge_snapshot(bencher: Bencher, open: u64) {
 
 #[divan::bench(args = OPEN)]
 fn judge_all(bencher: Bencher, open: u64) {
-    let mut ledger = books(open);
-    ledger.apply(&snapshot(&server(), open, later(open)), drop);
+    let (leaks, ledger) = books(open);
+    let now = later(&leaks, open);
     let (policy, names) = (Policy::default(), BTreeMap::new());
     bencher
         .counter(ItemsCount::new(open))
-        .bench_local(|| judge(black_box(&ledger), later(open), &policy, &names));
+        .bench_local(|| judge(black_box(&ledger), now, &policy, &names));
 }
 
 #[divan::bench]
@@ -85,9 +96,9 @@ fn decode_records(bencher: Bencher) {
 fn read_journal(bencher: Bencher) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("journal");
-    let server = server();
+    let leaks = Leaks::of(MANY);
     let mut writer = journal::Writer::create(&path).expect("a journal");
-    let events = (0..MANY).flat_map(|number| life(&server, number));
+    let events = (0..MANY).flat_map(|number| leaks.life(number));
     let mut count = 0_u32;
     for event in events {
         writer.append(&Entry::Event(event)).expect("appended");

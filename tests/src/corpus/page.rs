@@ -36,11 +36,11 @@ pub fn write(records: &[Record]) -> Result<String> {
     page += "*attach*: before the application starts, or so many seconds after. *claimed / true*: sockets in the last \
              line of true findings, and those that had leaked by then (one that leaked within the last `--idle` cannot \
              be claimed yet; a line is repeated at most each 10 s). *s*: seconds from attach or from the third leaked \
-             socket, whichever is later, to the first true finding, which may be `suspect` yet. *at*: leaked sockets at that \
+             socket, whichever is later, to the first true finding, which may be `suspect` yet. *likely*: until it was `likely` or better. *at*: leaked sockets at that \
              moment. *function*: whether the finding has the function of the label: in its message, on the stack that \
              opened the sockets, or on the one that used them last (in brackets where the leak began before attach). *scan*: one look at the end.\n\n";
-    page += "| scenario | label | attach | watch | claimed / true | s | at | function | scan | predicted | |\n\
-             | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
+    page += "| scenario | label | attach | watch | claimed / true | s | likely | at | function | scan | predicted | |\n\
+             | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
     for record in records {
         row(&mut page, record)?;
     }
@@ -73,12 +73,18 @@ fn summary(page: &mut String, records: &[Record], score: &Score) -> Result<()> {
     line(page, "**scan**, at the end", score.scan)?;
     *page += "\nThe recall of a confidence counts leaks that were named with it or with a higher one.\n\n";
     let seconds = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1} s"));
+    let (named, acted_on) = (
+        Score::median_and_worst(&score.delays),
+        Score::median_and_worst(&score.acted_on),
+    );
     writeln!(
         page,
-        "Time to the verdict: median {}, worst {}. True findings that were taken back: {}. Predictions that came true: {} \
+        "Time to the verdict: median {}, worst {}; until it was `likely` or better: median {}, worst {}. True findings that were taken back: {}. Predictions that came true: {} \
          of {}. Events lost: {}. Replays of the journals that said the same as live: {} of {}, the slowest in {} ms.",
-        seconds(score.median()),
-        seconds(score.delays.last().copied()),
+        seconds(named.0),
+        seconds(named.1),
+        seconds(acted_on.0),
+        seconds(acted_on.1),
         score.taken_back,
         score.predicted,
         records.len(),
@@ -167,6 +173,7 @@ fn row(page: &mut String, record: &Record) -> Result<()> {
     let scenario = &record.scenario;
     let main = record.verdict.main();
     let first = score::first_right(record);
+    let seconds = |time: Option<f64>| time.map_or(String::new(), |time| format!("{time:.1}"));
     let sockets = match (scenario.leaks(), record.verdict.sockets) {
         (true, Some((claimed, truly))) => format!("{claimed} / {truly}"),
         (true, None) => format!("0 / {}", record.leaked),
@@ -180,16 +187,15 @@ fn row(page: &mut String, record: &Record) -> Result<()> {
         });
     writeln!(
         page,
-        "| {} | {} | {} | {} | {sockets} | {} | {} | {} | {scan} | {} | {} |",
+        "| {} | {} | {} | {} | {sockets} | {} | {} | {} | {} | {scan} | {} | {} |",
         scenario.name,
         scenario.label,
         scenario
             .attach
             .map_or("before".to_owned(), |seconds| format!("{seconds} s")),
         main.map_or("-".to_owned(), verdict),
-        first
-            .and_then(|claim| claim.delay)
-            .map_or(String::new(), |delay| format!("{delay:.1}")),
+        seconds(first.and_then(|claim| claim.delay)),
+        seconds(first.and_then(|claim| claim.acted_on)),
         first.map_or(String::new(), |claim| claim.leaked_then.to_string()),
         function(record),
         if score::as_predicted(record) {

@@ -53,6 +53,8 @@ pub struct Score {
     pub leaking: usize,
     /// Seconds to the verdict, sorted.
     pub delays: Vec<f64>,
+    /// Seconds until it was `likely` or better, sorted.
+    pub acted_on: Vec<f64>,
     /// Predictions that came true.
     pub predicted: usize,
     /// Leaks that were found, in scenarios in which the agent saw the first leaked socket being opened.
@@ -74,13 +76,14 @@ impl Score {
             score.count(record);
         }
         score.delays.sort_by(f64::total_cmp);
+        score.acted_on.sort_by(f64::total_cmp);
         score
     }
 
-    /// The time in the middle.
+    /// The time in the middle of sorted ones, and the longest.
     #[must_use]
-    pub fn median(&self) -> Option<f64> {
-        self.delays.get(self.delays.len() / 2).copied()
+    pub fn median_and_worst(times: &[f64]) -> (Option<f64>, Option<f64>) {
+        (times.get(times.len() / 2).copied(), times.last().copied())
     }
 
     fn count(&mut self, record: &Record) {
@@ -132,6 +135,7 @@ impl Score {
         }
         if let Some(claim) = first_right(record) {
             self.delays.extend(claim.delay);
+            self.acted_on.extend(claim.acted_on);
             self.taken_back += usize::from(claim.resolutions > 0);
         }
     }

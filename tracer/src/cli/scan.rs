@@ -1,10 +1,14 @@
 //! `connleak scan`: one look.
 //!
 //! Sockets that look leaked get a second look, 0.4 seconds later: a pool in use gives itself away by using
-//! one of them again, and a connection that was just being closed is gone by then. A host on which nothing
+//! one of them again, and a connection that was just being closed is gone by then. When it depends on whether another
+//! one is opened, and at their pace that is a matter of two seconds, it is waited for that. A host on which nothing
 //! looks leaked is not kept waiting.
 
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use clap::Args as ClapArgs;
@@ -19,12 +23,16 @@ use crate::{
     ledger::Connection,
     output::text,
     probes::Options,
-    verdict::{Finding, Kind},
+    verdict::{Finding, Kind, look_until},
 };
 
 /// Until the second look: longer than the time between two requests of an application under load, short
 /// enough to be waited for.
 const SECOND_LOOK: Duration = Duration::from_millis(400);
+/// What somebody who has just asked can be kept waiting for.
+const LONGEST: Duration = Duration::from_secs(2);
+/// Between two later looks.
+const NEXT_LOOK: Duration = Duration::from_millis(250);
 
 #[derive(ClapArgs, Debug)]
 pub struct Args {
@@ -50,6 +58,7 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
     let mut quiet = |_: &mut _, _: &_| Ok(());
     agent.refresh(&mut quiet)?;
     let mut findings = agent.judge()?;
+    let began = Instant::now();
     if findings
         .iter()
         .any(|finding| matches!(finding.kind, Kind::Leak | Kind::CloseWait))
@@ -58,9 +67,20 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
         agent.refresh(&mut quiet)?;
         findings = agent.judge()?;
     }
+    while open_question(&agent).is_some_and(|until| until <= LONGEST) && began.elapsed() < LONGEST {
+        thread::sleep(NEXT_LOOK);
+        agent.refresh(&mut quiet)?;
+        findings = agent.judge()?;
+    }
     say(&mut agent, &mut report, &findings)?;
     let found = findings.iter().any(|finding| agent.case.policy.counts(finding));
     Ok(if found { FOUND } else { OK })
+}
+
+/// For how long it has to be looked to know whether what looks leaked goes on.
+fn open_question(agent: &Agent) -> Option<Duration> {
+    let case = &agent.case;
+    look_until(&case.ledger, case.at, &case.policy).map(Duration::from_nanos)
 }
 
 fn say(agent: &mut Agent, report: &mut Report, findings: &[Finding]) -> Result<()> {

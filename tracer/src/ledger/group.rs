@@ -74,6 +74,20 @@ impl Group {
         (self.opens.len() - self.first_after(at)) as u64
     }
 
+    /// The same for one moment after another: cheap as long as they rise.
+    pub fn opens_after_each(&self) -> impl FnMut(Nanos) -> u64 {
+        let mut first = 0;
+        move |at| {
+            if first > 0 && self.opens.get(first - 1).is_none_or(|before| before.0 > at) {
+                first = self.first_after(at);
+            }
+            while self.opens.get(first).is_some_and(|open| open.0 <= at) {
+                first += 1;
+            }
+            (self.opens.len() - first) as u64
+        }
+    }
+
     /// The newest openings in order, and for whom each was.
     pub fn opens(&self) -> impl Iterator<Item = (Nanos, Who)> {
         self.opens.iter().copied()
@@ -260,6 +274,10 @@ mod tests {
         assert_eq!(group.opens_after(0), 4);
         assert_eq!(group.opens_after(4), 2);
         assert_eq!(group.opens_after(9), 0);
+        let mut opens_after = group.opens_after_each();
+        for at in [0, 3, 4, 4, 9, 10, 5, 2] {
+            assert_eq!(opens_after(at), group.opens_after(at), "{at}");
+        }
     }
 
     #[test]

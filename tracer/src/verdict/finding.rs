@@ -1,6 +1,6 @@
 //! A finding: a claim with its evidence in numbers.
 
-use std::{fmt, sync::Arc};
+use std::{cmp::Reverse, fmt, sync::Arc};
 
 use super::{
     Breach, Outlook, Policy, Rules,
@@ -164,19 +164,24 @@ impl Finding {
         let measured = measured.map(|growth| growth.per_min);
         let estimate = || pace(&claim.sockets, view.now, &policy.rules);
         let growth_per_min = measured.or_else(estimate);
-        let mut sockets: Vec<Evidence> = claim
+        let idle = |connection: &Connection| {
+            // Silence since we began to look is no idle time when we have only just begun.
+            view.silent(connection)
+                .filter(|_| !policy.single_look || connection.last_known_activity().is_some())
+        };
+        let mut longest_first: Vec<(Reverse<Option<Nanos>>, Cookie, &Connection)> = claim
             .sockets
             .iter()
-            .map(|&connection| Evidence {
-                connection: connection.clone(),
-                // Silence since we began to look is no idle time when we have only just begun.
-                idle: view
-                    .silent(connection)
-                    .filter(|_| !policy.single_look || connection.last_known_activity().is_some()),
-                passed_over: view.passed_over(connection),
-            })
+            .map(|&connection| (Reverse(idle(connection)), connection.cookie, connection))
             .collect();
-        sockets.sort_by_key(|socket| (std::cmp::Reverse(socket.idle), socket.connection.cookie));
+        longest_first.sort_unstable_by_key(|&(idle, cookie, _)| (idle, cookie));
+        let mut passed_over = view.passed_over();
+        let evidence = |(Reverse(idle), _, connection): (_, _, &Connection)| Evidence {
+            connection: connection.clone(),
+            idle,
+            passed_over: passed_over(connection),
+        };
+        let sockets: Vec<Evidence> = longest_first.into_iter().map(evidence).collect();
         Self {
             id: identify(claim.kind, key),
             kind: claim.kind,

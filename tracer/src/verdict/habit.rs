@@ -1,8 +1,10 @@
 //! Whether the sockets of a leak are a habit that goes on, or came up as the application started.
 
+use std::collections::BTreeSet;
+
 use super::{Policy, Rules, view::View};
 use crate::{
-    event::Nanos,
+    event::{Cookie, Nanos},
     ledger::{Connection, Who},
 };
 
@@ -16,6 +18,10 @@ pub(super) struct Growth {
     pub opened: Vec<Nanos>,
     /// How many of them were opened when the first had been silent for `--idle` already.
     ignored: usize,
+    /// How many of them rested and were used again before they fell silent: somebody lends them out.
+    lent: usize,
+    /// For how long all of them have been silent.
+    silent: Nanos,
 }
 
 impl Growth {
@@ -40,6 +46,13 @@ impl Growth {
             .filter_map(|connection| connection.opened_at())
             .collect();
         all.sort_unstable();
+        let rests = || {
+            view.group
+                .rests()
+                .iter()
+                .filter(|rest| rest.seen.saturating_sub(rest.from) >= grace)
+        };
+        let lent: BTreeSet<Cookie> = rests().map(|rest| rest.cookie).collect();
         // One gap does not undo what came before or after it.
         let steady = all
             .chunk_by(|before, next| next - before <= policy.idle)
@@ -49,6 +62,12 @@ impl Growth {
             steady: steady.unwrap_or(0),
             span: opened.last().map_or(0, |newest| newest.saturating_sub(began)),
             ignored: opened.iter().filter(|&&at| Some(at) > idle).count(),
+            lent: links.iter().filter(|link| lent.contains(&link.cookie)).count(),
+            silent: links
+                .iter()
+                .filter_map(|link| view.silent(link))
+                .min()
+                .unwrap_or(0),
             opened,
         }
     }
@@ -65,9 +84,14 @@ impl Growth {
         // One that is closed may have been replaced by one of these.
         let enough = rules.links + usize::from(closed > 0);
         let long = self.steady >= policy.idle.saturating_mul(rules.growth) / 100;
+        // What was lent out and given back before is of a pool, and that opens no other while this one rests: not when it is
+        // filled, either. (Looks are seldom: three that were seen at rest stand for the others.) Sessions of people do, but
+        // those come back.
+        let drained = self.lent >= rules.links && self.silent >= policy.idle.saturating_mul(rules.sure);
         let in_episodes = episodes(links, policy.idle) >= enough && alike(candidates, links, rules);
         separate(candidates, rules.grace) >= rules.many
-            || self.ignored >= rules.links && (in_episodes || long && self.opened.len() >= rules.separate)
+            || self.ignored >= rules.links
+                && (in_episodes || (long || drained) && self.opened.len() >= rules.separate)
     }
 }
 

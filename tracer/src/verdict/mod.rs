@@ -93,6 +93,18 @@ pub fn judge(ledger: &Ledger, now: Nanos, policy: &Policy, names: &Names) -> Vec
     findings
 }
 
+/// How long after attach a single look should go on, because it will know more about what it suspects then; `None` when
+/// it knows all that it can.
+#[must_use]
+pub fn look_until(ledger: &Ledger, now: Nanos, policy: &Policy) -> Option<Nanos> {
+    let groups = ledger.groups();
+    let times = groups.filter_map(|(_, group, connections)| {
+        let view = View::new(group, connections, now, ledger, policy.rules.grace);
+        glance::decided_after(&view, policy)
+    });
+    times.min()
+}
+
 /// The findings about a server as a whole. They name the process that leaks, or else the one that has the most.
 fn whole_server(
     server: &Server,

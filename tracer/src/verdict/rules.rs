@@ -86,8 +86,8 @@ rules! {
     rests: Times u64 = 2, 1..=1_000;
 
     /// unreturned: what is sent since the last one fell silent, in percent of what was sent as they did so. When
-    /// less than half is left, it may as well be the work that is less.
-    load: Percent u64 = 50, 1..=1_000;
+    /// less than three quarters are left, it may as well be the work that is less.
+    load: Percent u64 = 75, 1..=1_000;
 
     /// inherited: unused sockets to one server on this host that are a habit. One may be a daemon that has put
     /// itself into the background and waits.
@@ -104,6 +104,10 @@ rules! {
     /// From one look: this many are no pool that was rotated: common pools default to ten or fewer (`HikariCP`
     /// 10, `SQLAlchemy` 5 + 10, pgx 4 or the number of cores).
     many: Count usize = 16, HABIT;
+    /// From one look: this many, and one more while we look, are not single connections that come up, for workers
+    /// or for tenants: few applications have a dozen of those. For a scan, and where each says that it is for
+    /// somebody else.
+    dozen: Count usize = 12, HABIT;
     /// From one look: moments closer than this belong to one burst. Ticks are 10 ms at the coarsest.
     moment: Span Nanos = 20 * MS, SPAN;
     /// From one look: a leak is spread out at least this much.
@@ -121,6 +125,11 @@ rules! {
     differ: Percent u64 = 150, 101..=10_000;
     /// From one look: "recent", if the sockets do not lie further apart anyway.
     recent: Span Nanos = 30 * SECOND, SPAN;
+    /// From one look: a pool that is filled one by one takes less than this for each: a connect to a remote server,
+    /// with TLS and a login.
+    connect: Span Nanos = 150 * MS, SPAN;
+    /// From one look: a pool that is being filled is full by then.
+    filled: Span Nanos = 4 * SECOND, SPAN;
     /// From one look: what has sent this many times as much is at work all the time, and is not one of those come back.
     at_work: Times u64 = 4, 2..=1_000;
     /// From one look: a watch can wait, and looks again meanwhile: a pool in use, or workers, give themselves away by

@@ -8,9 +8,10 @@
 //! not preferred. A socket that since it fell silent was passed over by one that had rested longer *and* by
 //! one that had rested less, both of which are silent themselves now, and which itself had been preferred to
 //! one of those before, is in no such order: it is not there to be handed out. It must have been passed over as
-//! often as there are silent ones, since chance passes over some, too. The order is the pool's: once two sockets
-//! have shown that there is none, others need not show both halves again. Three such sockets are a habit, and then
-//! those that fell silent after the first are counted, too.
+//! often as there are silent ones, since chance passes over some, too: one such socket is `suspect`. The order is the
+//! pool's: once two sockets have shown that there is none, others need not show both halves again, nor so often: that
+//! one was preferred to them to which they had been preferred is enough. Three are a habit, and then those that fell
+//! silent after the first are counted, too.
 //!
 //! They must have been silent for `--idle`, and twice as long as any rest that began since the first fell
 //! silent and ended (a health check, or a round of a long queue, comes back), or that ended when another's did
@@ -32,6 +33,10 @@ use crate::{
 };
 
 pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
+    // Nothing was used again, so nothing was passed over.
+    if view.group.rests().is_empty() {
+        return None;
+    }
     let mut silent: Vec<(Nanos, &Connection)> = view
         .silent_for(policy.idle)
         .filter(|connection| connection.never_sent() != Some(true) && !view.owned(connection))
@@ -57,13 +62,13 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
             (since, absence)
         })
         .collect();
-    // The order is the pool's: what two have shown of it holds for the others.
-    let shown = looks.iter().filter(|look| look.1 == Absence::Shown).count() >= SHOWN;
-    let missing: Vec<Nanos> = looks
-        .into_iter()
-        .filter(|&(_, absence)| absence == Absence::Shown || shown && absence == Absence::Passed)
-        .map(|(since, _)| since)
-        .collect();
+    // The order is the pool's: what one has shown of it may hold for the others, what two have shown does.
+    let shown = looks.iter().filter(|look| look.1 == Absence::Shown).count();
+    let passed_over = looks.iter().filter(|look| look.1 != Absence::No);
+    let missing: Vec<Nanos> = passed_over.map(|&(since, _)| since).collect();
+    if shown == 0 {
+        return None;
+    }
     let first = *missing.first()?;
     let longest = view
         .group
@@ -77,7 +82,7 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     silent.retain(|&(since, _)| {
         since >= first && view.now.saturating_sub(since) >= longest.saturating_mul(policy.rules.rests)
     });
-    if missing.len() < habit || silent.len() < habit || !bounded {
+    if silent.len() < habit || !bounded {
         return None;
     }
     let at_work = view.connections.len() - silent.len();
@@ -91,13 +96,17 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     if stopped {
         but.push("less is sent than before, as when there is less work".to_owned());
     }
+    let few = shown < SHOWN || missing.len() < habit;
+    if few {
+        but.push("they are few: chance passes over some, too".to_owned());
+    }
     let lost = view.lost_since(first);
     if lost {
         but.push("events were lost meanwhile".to_owned());
     }
     Some(Claim {
         kind: Kind::Unreturned,
-        confidence: if lost || stopped {
+        confidence: if lost || stopped || few {
             Confidence::Suspect
         } else {
             Confidence::Likely
@@ -108,8 +117,8 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
                 view.now.saturating_sub(first) / SECOND
             ),
             format!(
-                "{} of them were passed over by connections that had rested longer and by others that had \
-                 rested less",
+                "{shown} of them were passed over by connections that had rested longer and by others that had \
+                 rested less, {} by some to which they had been preferred before",
                 missing.len()
             ),
         ],
@@ -140,7 +149,7 @@ fn load_goes_on(view: &View, first: Nanos, silent: &[(Nanos, &Connection)], poli
     now.saturating_mul(100) >= then.saturating_mul(policy.rules.load)
 }
 
-/// Sockets that must show by themselves that the pool has no order: one may be chance.
+/// Sockets that must show by themselves that the pool has no order. One may be chance: worth a word, no more.
 const SHOWN: usize = 2;
 
 /// What others did shows of one that is silent.
@@ -148,7 +157,8 @@ const SHOWN: usize = 2;
 enum Absence {
     /// Nothing, or too little.
     No,
-    /// It was passed over in a way that a stack or a queue has, too, and it does not come last in a list.
+    /// It was passed over for one to which it had been preferred: it does not come last in a list. A stack or a queue may
+    /// have done that, or chance.
     Passed,
     /// In no order of which we know could it have been passed over, if it had been there to be handed out.
     Shown,
@@ -172,7 +182,7 @@ fn absence(cookie: Cookie, since: Nanos, rests: &[&Rest], fellows: usize, grace:
             preferred_to_it.contains(&other.cookie) && other.from <= own.seen && own.seen <= other.seen
         })
     });
-    match (often && no_list, no_stack && no_queue) {
+    match (no_list, often && no_stack && no_queue) {
         (false, _) => Absence::No,
         (true, false) => Absence::Passed,
         (true, true) => Absence::Shown,

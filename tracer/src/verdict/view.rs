@@ -1,6 +1,6 @@
 //! What a rule may look at.
 
-use std::collections::HashMap;
+use std::cell::OnceCell;
 
 use crate::{
     event::{Nanos, State},
@@ -19,8 +19,11 @@ pub struct View<'a> {
     pub ledger: &'a Ledger,
     /// See [`Rules::grace`](super::Rules::grace).
     pub grace: Nanos,
-    /// How many of the open connections each thread of the process itself has opened.
-    threads: HashMap<u32, usize>,
+    /// Those that are open on both sides and answered, each with when it was used last. Nearly every rule begins with
+    /// them, and most connections of a large group are far away in memory.
+    silent: Vec<(Nanos, &'a Connection)>,
+    /// The opening threads of all that are open, in order, once somebody asks.
+    threads: OnceCell<Vec<u32>>,
 }
 
 impl<'a> View<'a> {
@@ -32,17 +35,18 @@ impl<'a> View<'a> {
         ledger: &'a Ledger,
         grace: Nanos,
     ) -> Self {
-        let mut threads: HashMap<u32, usize> = HashMap::new();
-        for opener in connections.iter().filter_map(|connection| connection.opener) {
-            *threads.entry(opener.tid).or_default() += 1;
-        }
+        let answered =
+            |connection: &&Connection| connection.state == State::Established && !connection.waiting();
+        let answered = connections.iter().copied().filter(answered);
+        let silent = answered.filter_map(|connection| Some((connection.last_use()?, connection)));
         Self {
             group,
+            silent: silent.collect(),
             connections,
             now,
             ledger,
             grace,
-            threads,
+            threads: OnceCell::new(),
         }
     }
 
@@ -51,9 +55,20 @@ impl<'a> View<'a> {
     pub fn owned(&self, connection: &Connection) -> bool {
         connection.opener.is_some_and(|opener| {
             opener.lives == Some(true)
-                && self.threads.get(&opener.tid) == Some(&1)
+                && self.opened_by(opener.tid) == 1
                 && self.group.opened_last_by(opener.tid) <= connection.opened_at()
         })
+    }
+
+    /// How many of the open connections this thread has opened.
+    fn opened_by(&self, tid: u32) -> usize {
+        let threads = self.threads.get_or_init(|| {
+            let openers = self.connections.iter().filter_map(|connection| connection.opener);
+            let mut threads: Vec<u32> = openers.map(|opener| opener.tid).collect();
+            threads.sort_unstable();
+            threads
+        });
+        threads.partition_point(|&other| other <= tid) - threads.partition_point(|&other| other < tid)
     }
 
     /// How long a connection has been silent; `None` when unknown.
@@ -61,11 +76,16 @@ impl<'a> View<'a> {
         connection.last_use().map(|at| self.now.saturating_sub(at))
     }
 
-    /// How often this process opened another connection to the server while this one was silent.
-    pub fn passed_over(&self, connection: &Connection) -> u64 {
-        connection
-            .last_use()
-            .map_or(0, |at| self.group.opens_after(at.saturating_add(self.grace)))
+    /// How often this process opened another connection to the server while this one was silent. Cheapest when it is
+    /// asked of those first that have been silent for longest.
+    pub fn passed_over(&self) -> impl FnMut(&Connection) -> u64 {
+        let mut opens_after = self.group.opens_after_each();
+        let grace = self.grace;
+        move |connection| {
+            connection
+                .last_use()
+                .map_or(0, |at| opens_after(at.saturating_add(grace)))
+        }
     }
 
     /// Those that cost the server a slot.
@@ -76,11 +96,9 @@ impl<'a> View<'a> {
 
     /// Open on both sides, answered, and silent for at least this long.
     pub fn silent_for(&self, at_least: Nanos) -> impl Iterator<Item = &'a Connection> {
-        self.connections.iter().copied().filter(move |connection| {
-            connection.state == State::Established
-                && !connection.waiting()
-                && self.silent(connection).is_some_and(|silent| silent >= at_least)
-        })
+        let since = |&(last, connection)| (self.now.saturating_sub(last), connection);
+        let silent = self.silent.iter().map(since);
+        silent.filter_map(move |(silent, connection)| (silent >= at_least).then_some(connection))
     }
 
     /// Whether events were lost since this moment.

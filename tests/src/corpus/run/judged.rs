@@ -29,6 +29,8 @@ pub struct Claim {
     pub after_attach: f64,
     /// Seconds after attach or the third leaked socket, whichever came later.
     pub delay: Option<f64>,
+    /// The same until it was claimed with `likely` or better, if it ever was.
+    pub acted_on: Option<f64>,
     /// Truly leaked sockets at that time, of all processes.
     pub leaked_then: usize,
     /// Seconds after the start at which it was taken back, if that was the last word.
@@ -172,23 +174,28 @@ pub fn judge(
             let all: BTreeSet<&u64> = claimed.values().flatten().collect();
             sockets = Some((all.len(), members.leaked_by(*at)));
         }
+        // A scenario that leaks fewer than three is late when its last one is old.
+        let enough = members.reached(3).or_else(|| members.reached(1));
+        let delay = enough.map(|enough| since(*at, enough.max(attached)));
         let claim = claims.entry(id.to_owned()).or_insert_with(|| {
             order.push(id.to_owned());
-            // A scenario that leaks fewer than three is late when its last one is old.
-            let enough = members.reached(3).or_else(|| members.reached(1));
             Claim {
                 kind,
                 confidence,
                 right,
                 at: since(*at, start),
                 after_attach: since(*at, attached),
-                delay: enough.map(|enough| since(*at, enough.max(attached))),
+                delay,
+                acted_on: None,
                 leaked_then: members.leaked_by(*at),
                 resolved: None,
                 resolutions: 0,
             }
         });
         claim.confidence = claim.confidence.max(confidence);
+        if confidence >= Confidence::Likely {
+            claim.acted_on = claim.acted_on.or(delay);
+        }
         claim.resolved = None;
     }
     Verdict {
