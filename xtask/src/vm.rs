@@ -70,7 +70,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         let log = logs.join(format!("{}.log", kernel.version));
         let ran = machine::run(&qemu, &image, &initramfs, &log, PATIENCE)
             .with_context(|| format!("cannot run a machine with kernel {}", kernel.version))?;
-        let outcome = Outcome::of(release, kernel.backends, ran);
+        let outcome = Outcome::of(release, kernel.backends, kernel.call_sites, ran);
         for line in outcome.details() {
             step(format!("kernel {}: {line}", kernel.version));
         }

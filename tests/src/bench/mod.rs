@@ -17,15 +17,19 @@ pub mod tracefs;
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
+use figures::Estimate;
 
 /// How much time there is.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Rounds of each comparison. With nine, the median lies between the second smallest and the second largest difference
-    /// in 96 of 100 cases.
+    /// Rounds of each comparison.
     pub rounds: usize,
     /// How long one load runs.
     pub turn: Duration,
+    /// Rounds where a few percent are looked for: many short ones, since what disturbs this machine lasts for seconds.
+    pub many: usize,
+    /// How long a load runs in those.
+    pub short: Duration,
     /// How long the agent is left alone.
     pub rest: Duration,
     /// What `cargo bench --bench growth` printed.
@@ -39,6 +43,8 @@ impl Plan {
         Self {
             rounds: 9,
             turn: Duration::from_millis(1500),
+            many: 31,
+            short: Duration::from_millis(500),
             rest: Duration::from_mins(2),
             growth: None,
         }
@@ -50,6 +56,8 @@ impl Plan {
         Self {
             rounds: 3,
             turn: Duration::from_millis(500),
+            many: 6,
+            short: Duration::from_millis(300),
             rest: Duration::from_secs(20),
             growth: None,
         }
@@ -97,6 +105,18 @@ impl Row {
                 Outcome::Missed
             },
         }
+    }
+
+    /// A row of a share that is lost, in percent, of which at most `most` may be. Says so where the measurement is not fine
+    /// enough to tell.
+    #[must_use]
+    pub fn lost(id: &'static str, what: &str, lost: Estimate, most: f64) -> Self {
+        let mut result = lost.show(1, " %");
+        if lost.low <= most && lost.high > most {
+            result.push_str(", the reach within the noise");
+        }
+        let reach = format!("≤ {most} % of throughput");
+        Self::new(id, what, &reach, result, lost.median <= most)
     }
 
     /// A row that could not be measured.

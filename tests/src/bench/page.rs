@@ -56,8 +56,9 @@ pub fn write(plan: &Plan, quick: bool, chapters: &[(&Subject, Chapter)]) -> Resu
 const HEAD: &str = "# What it costs
 
 Written by `cargo xtask bench`: don't edit. Times are this machine's, and it is a virtual one; what is compared was measured in turn,
-A B A B …, and ratios and differences are what to look at. `a (b … c)` is the median of the rounds and the second smallest and
-second largest of them; differences are taken within each round.
+A B A B …, and ratios and differences are what to look at. `a (b … c)` is the median of the rounds, and what it lies
+between in 19 of 20 repetitions; differences are taken within each round. Where a reach lies between the two, it is judged by the median,
+and said to be within the noise.
 
 ";
 
@@ -119,9 +120,12 @@ fn facts(plan: &Plan, quick: bool) -> Result<String> {
         .collect();
     lines.push(format!("peers: {}", versions.join(", ")));
     lines.push(format!(
-        "{} rounds of each comparison, {} ms a turn",
+        "{} rounds of each comparison, {} ms a turn; of queries, pgbench and redis-benchmark, {} rounds of {} ms (pgbench: whole \
+         seconds)",
         plan.rounds,
-        plan.turn.as_millis()
+        plan.turn.as_millis(),
+        plan.many,
+        plan.short.as_millis()
     ));
     if quick {
         lines.push("**`--quick`: fewer and shorter rounds, to see whether the bench works. Don't quote its figures**".to_owned());

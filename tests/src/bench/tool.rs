@@ -14,6 +14,10 @@ use serde_json::Value;
 use super::process::interrupt;
 use crate::{agent, wait};
 
+/// After that, a tool has done what it does once: what is measured is what it costs from then on. connleak looks at all
+/// processes once when it starts; what its start takes is measured by itself.
+const SETTLED: Duration = Duration::from_millis(300);
+
 /// One line for each state change, as people write it.
 const ONE_LINER: &str = r#"tracepoint:sock:inet_sock_set_state { printf("%d %s %d %d %d\n", pid, comm, args->dport, args->oldstate, args->newstate); }"#;
 
@@ -112,6 +116,7 @@ impl Tool {
             }
             // What it says later is nobody's business, but it must be able to say it.
             thread::spawn(move || errors.lines().map_while(Result::ok).for_each(drop));
+            thread::sleep(SETTLED);
             return Ok(Attached {
                 child: Some(child),
                 lines,
@@ -124,7 +129,7 @@ impl Tool {
         wait::until("a peer to attach its programs", || attached.has_attached())
             .with_context(|| format!("{} does not run here", self.name()))?;
         // Attached programs are seen one by one; all of them are in place a moment after the first.
-        thread::sleep(Duration::from_millis(300));
+        thread::sleep(SETTLED);
         Ok(attached)
     }
 

@@ -206,7 +206,7 @@ pub(crate) fn used(cookie: u64) {
     // SAFETY: the entry is live for this program's run. Two threads may send on one socket at once; then one of the
     // two uses may go unnoticed.
     let last = unsafe { &mut *last };
-    let fingerprint = scratch.fingerprint(&caller, last);
+    let fingerprint = Scratch::fingerprint(&caller, last);
     if last.fingerprint == fingerprint {
         return;
     }
@@ -276,7 +276,7 @@ fn changed(scratch: &mut Scratch, last: &mut Use, cookie: u64, caller: &Caller, 
 
 /// Copies the stack of the thread whose head this processor's place has, and sends it; 0 when it did not fit.
 ///
-/// It and the two below are functions of their own in the eyes of the verifier, too (global ones, since 5.6), which looks
+/// It and those below are functions of their own in the eyes of the verifier, too (global ones, since 5.6), which looks
 /// at each once, and not anew for each state in which it is called. Old kernels look into them even where nobody calls
 /// them, so they ask first whether stacks can be had at all.
 #[unsafe(no_mangle)]
@@ -296,6 +296,16 @@ pub extern "C" fn connleak_python_walk() -> u32 {
     // SAFETY: the body begins with room for the frames, and is aligned as they are.
     let walk = python::walk(unsafe { &mut *scratch.body.as_mut_ptr().cast() });
     walk.count | if walk.cut { WALK_CUT } else { 0 }
+}
+
+/// What tells one use from another in machine code: the registers, and every address in the executable's code among the
+/// words near the stack pointer, which is how an application's own functions show behind a library's, and beyond those
+/// among the return addresses that a chain of frame pointers leads to: what two functions in Go have below them is
+/// often of one size. Other words are data, and differ from call to call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn connleak_near(ip: u64, sp: u64, fp: u64, start: u64, length: u64) -> u64 {
+    scratch().map_or(0, |scratch| scratch.near((ip, sp, fp), start, length))
 }
 
 /// What tells one use in Python from another.
@@ -505,33 +515,42 @@ impl Scratch {
         !failed
     }
 
-    /// What tells this use from another: the registers, and every address in the executable's code among the words near
-    /// the stack pointer, which is how an application's own functions show behind a library's, and beyond those among the
-    /// return addresses that a chain of frame pointers leads to: what two functions in Go have below them is often of one
-    /// size. Other words are data, and differ from call to call.
+    /// What tells this use from another: the registers and what is near the stack pointer, and Python's functions.
     #[inline(always)]
-    fn fingerprint(&mut self, caller: &Caller, last: &mut Use) -> u64 {
-        let process = bpf_get_current_pid_tgid() >> 32;
-        let plain = last.is_plain(process as u32);
-        if !plain && is_managed(process as u32) {
+    fn fingerprint(caller: &Caller, last: &mut Use) -> u64 {
+        let process = (bpf_get_current_pid_tgid() >> 32) as u32;
+        let plain = last.is_plain(process);
+        if !plain && is_managed(process) {
             // SAFETY: no arguments.
             return unsafe { bpf_ktime_get_ns() } | 1;
         }
-        let mut hash = (process ^ caller.ip).wrapping_mul(MIX) ^ caller.sp;
-        // Where code keeps something else in that register, it says nothing.
-        let frame = caller.fp.wrapping_sub(caller.sp);
-        if frame < u64::from(STACK_BYTES_MAX) {
-            hash = hash.wrapping_mul(MIX) ^ frame;
+        let (start, end) = caller.code;
+        let mut hash = connleak_near(caller.ip, caller.sp, caller.fp, start, end.wrapping_sub(start));
+        // Two callers of a library in Python have the same native stack.
+        if !plain {
+            hash ^= connleak_python_fingerprint();
         }
-        let words = if read_user(&mut self.body, 0, NEAR, caller.sp) {
+        // 0 stands for none.
+        hash | 1
+    }
+
+    /// See [`connleak_near`].
+    #[inline(always)]
+    fn near(&mut self, (ip, sp, fp): (u64, u64, u64), start: u64, length: u64) -> u64 {
+        let process = bpf_get_current_pid_tgid() >> 32;
+        let mut hash = (process ^ ip).wrapping_mul(MIX) ^ sp;
+        // Where code keeps something else in that register, it says nothing.
+        let size = fp.wrapping_sub(sp);
+        if size < u64::from(STACK_BYTES_MAX) {
+            hash = hash.wrapping_mul(MIX) ^ size;
+        }
+        let words = if read_user(&mut self.body, 0, NEAR, sp) {
             NEAR / 8
-        } else if read_user(&mut self.body, 0, NEAREST, caller.sp) {
+        } else if read_user(&mut self.body, 0, NEAREST, sp) {
             NEAREST / 8
         } else {
             0
         };
-        let (start, end) = caller.code;
-        let length = end.wrapping_sub(start);
         let place = self.body.as_ptr().cast::<u64>();
         // A sum of products, each word by another odd number: no product waits for the one before.
         let (mut sum, mut factor) = (0u64, MIX);
@@ -547,9 +566,9 @@ impl Scratch {
             index += 1;
         }
         // Callers further out. What is no chain ends at once.
-        let mut frame = caller.fp;
+        let mut frame = fp;
         for _ in 0..CHAIN {
-            if frame.wrapping_sub(caller.sp) >= u64::from(STACK_BYTES_MAX) {
+            if frame.wrapping_sub(sp) >= u64::from(STACK_BYTES_MAX) {
                 break;
             }
             // SAFETY: the helper checks the address and fails on a bad one.
@@ -564,13 +583,7 @@ impl Scratch {
             frame = outer;
         }
         // The upper half of a product depends on all of the word.
-        hash = hash.wrapping_mul(MIX) ^ sum ^ (sum >> 32);
-        // Two callers of a library in Python have the same native stack.
-        if !plain {
-            hash ^= connleak_python_fingerprint();
-        }
-        // 0 stands for none.
-        hash | 1
+        hash.wrapping_mul(MIX) ^ sum ^ (sum >> 32)
     }
 }
 

@@ -25,7 +25,7 @@ pub use process::{Process, start_ticks};
 /// Nanoseconds in one tick of `/proc/PID/stat`: `USER_HZ` is 100 on x86-64 and arm64, whatever the kernel's
 /// own `HZ` is, because user space compiled it in long ago.
 /// <https://github.com/torvalds/linux/blob/v6.12/include/uapi/asm-generic/param.h>
-const NANOS_PER_TICK: u64 = 1_000_000_000 / 100;
+pub(crate) const NANOS_PER_TICK: u64 = 1_000_000_000 / 100;
 
 /// One process, for as long as the host is up: a pid that is used again comes with another start time.
 // Twelve bytes, not sixteen, so that a number beside it (a descriptor's, a thread's) costs four and not eight: each

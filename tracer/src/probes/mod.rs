@@ -6,6 +6,7 @@ pub mod clock;
 mod diag;
 mod format;
 mod identity;
+mod meter;
 pub mod object;
 pub mod offsets;
 pub mod peer;
@@ -18,6 +19,7 @@ mod translate;
 use std::{
     io::Read as _,
     os::fd::{AsFd as _, OwnedFd},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -25,10 +27,10 @@ use aya::{
     Ebpf,
     maps::{Map, MapData, PerCpuArray, RingBuf},
     programs::Iter,
-    sys::{Stats, enable_stats},
 };
 use aya_log::EbpfLogger;
 use connleak_ebpf::Counter;
+use meter::Meter;
 use tokio::io::{Interest, unix::AsyncFd};
 use translate::Translator;
 
@@ -96,7 +98,7 @@ pub struct Options {
     pub ring_bytes: u32,
     /// How the kernel is asked; `None` tries all.
     pub backend: Option<Backend>,
-    /// Let the kernel measure the programs' run time (`BPF_ENABLE_STATS`).
+    /// Let the kernel measure the programs' run time (`BPF_ENABLE_STATS`), now and then.
     pub measure: bool,
     /// Whether threads' stacks are copied, and how much of them.
     pub stacks: stacks::Options,
@@ -117,7 +119,7 @@ impl Default for Options {
     }
 }
 
-/// What a program has cost so far.
+/// What a program has cost in those runs that were measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cost {
     /// Its name.
@@ -152,8 +154,9 @@ pub struct Probes {
     no_stacks: Option<String>,
     /// Why uses are not followed, though they were asked for.
     no_uses: Option<String>,
-    /// The kernel measures as long as this is open.
-    stats: Option<OwnedFd>,
+    meter: Meter,
+    /// What notes when unix sockets receive, if it is not attached yet: see [`Self::follow_receives`].
+    receives: Option<&'static table::Probe>,
 }
 
 impl Probes {
@@ -200,9 +203,18 @@ impl Probes {
         let mut loaded = object::load(databases, options, backend)?;
         let mut missing: Vec<(&'static table::Probe, String)> = Vec::new();
         let probes: Vec<&'static table::Probe> = backend.probes().collect();
+        let listeners = stacks::unix_listeners(databases);
+        let mut receives = None;
         let outcomes = table::Probe::load_all(&probes, &mut loaded.ebpf, loaded.btf.as_ref());
         for (probe, outcome) in probes.into_iter().zip(outcomes) {
-            match outcome.and_then(|()| probe.attach(&mut loaded.ebpf)) {
+            let attached = outcome.and_then(|()| {
+                if probe.program == RECEIVES && listeners.is_empty() {
+                    receives = Some(probe);
+                    return Ok(());
+                }
+                probe.attach(&mut loaded.ebpf)
+            });
+            match attached {
                 Ok(()) => {}
                 Err(error) if probe.required => {
                     return Err(error.context(format!(
@@ -241,15 +253,10 @@ impl Probes {
         translator.follows_unix = backend.described()
             && !missing
                 .iter()
-                .any(|(probe, _)| ["connleak_send", "connleak_receive"].contains(&probe.program));
+                .any(|(probe, _)| ["connleak_send", RECEIVES].contains(&probe.program));
         if stacks.is_some() {
-            translator.unix_sites = Some(stacks::UnixSites::take(&mut ebpf, databases)?);
+            translator.unix_sites = Some(stacks::UnixSites::take(&mut ebpf, &listeners)?);
         }
-        // Without it the summary has no run times; nothing else changes.
-        let stats = options
-            .measure
-            .then(|| enable_stats(Stats::RunTime).ok())
-            .flatten();
         Ok(Self {
             ebpf,
             ring,
@@ -266,7 +273,8 @@ impl Probes {
             stacks,
             no_stacks: None,
             no_uses,
-            stats,
+            meter: Meter::new(options.measure),
+            receives,
         })
     }
 
@@ -303,10 +311,12 @@ impl Probes {
     /// # Errors
     /// When the loss counters cannot be read.
     pub fn drain(&mut self, mut take: impl FnMut(Event)) -> Result<()> {
+        self.meter.tick(Instant::now());
         self.early.drain(..).for_each(&mut take);
         while let Some(record) = self.ring.next() {
             self.translator.record(&record, &mut take);
         }
+        self.follow_receives();
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
@@ -355,6 +365,7 @@ impl Probes {
                 self.translator.diag_rows(rows)
             }
         };
+        self.follow_receives();
         let ended = clock::monotonic();
         self.translator.walked.get_or_insert(ended);
         tracing::debug!(
@@ -368,6 +379,22 @@ impl Probes {
             observations,
             open_only: !self.backend.iterates(),
         })
+    }
+
+    /// Attaches what notes when unix sockets receive, once a database is met that is connected to by one: it is asked at
+    /// each receive of each socket of the host, TCP's too, and on most hosts there is nothing that it could note.
+    fn follow_receives(&mut self) {
+        if !self.translator.met_unix {
+            return;
+        }
+        let Some(probe) = self.receives.take() else { return };
+        match probe.attach(&mut self.ebpf) {
+            Ok(()) => self.translator.receives_since = clock::monotonic(),
+            Err(error) => {
+                self.translator.follows_unix = false;
+                self.missing.push((probe, refusal::reason(&error)));
+            }
+        }
     }
 
     fn iterate(&mut self) -> Result<Vec<Observation>> {
@@ -422,10 +449,10 @@ impl Probes {
         &self.translator.unix_servers
     }
 
-    /// What each program has cost so far; empty where the kernel does not measure.
+    /// What each program has cost while that was measured; empty where the kernel does not measure.
     #[must_use]
     pub fn costs(&self) -> Vec<Cost> {
-        if self.stats.is_none() {
+        if !self.meter.works() {
             return Vec::new();
         }
         let cost = |probe: &table::Probe| {
@@ -481,6 +508,9 @@ fn give_back_memory() {
         libc::malloc_trim(0);
     }
 }
+
+/// The program that [`Probes::follow_receives`] is about.
+const RECEIVES: &str = "connleak_receive";
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map> {
     ebpf.take_map(name)

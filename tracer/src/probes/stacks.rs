@@ -52,12 +52,13 @@ impl Options {
         ring_bytes: 4096,
     };
 
-    /// What a live run takes by itself. 4 MiB hold a thousand stacks of the usual 4 KiB; they are read each 50 ms.
+    /// What a live run takes by itself. 1 MiB holds 250 stacks of the usual 4 KiB; they are read each
+    /// 50 ms, and when a quarter of it is full.
     pub const USUAL: Self = Self {
         bytes: 64 * 1024,
         last_use: true,
         thread_dumps: true,
-        ring_bytes: 4 << 20,
+        ring_bytes: 1 << 20,
     };
 
     /// The same, if this back-end can do it.
@@ -145,6 +146,24 @@ const FOLLOWED: usize = 65_536;
 /// Bytes of `/proc/net/unix` that are read.
 const LIST: u64 = 4 << 20;
 
+/// Names of this network namespace's unix sockets by which databases are reached, as the kernel has them.
+pub(super) fn unix_listeners(databases: &Databases) -> Vec<Vec<u8>> {
+    let mut list = Vec::new();
+    if let Ok(file) = File::open("/proc/net/unix") {
+        // What can't be read is met later, with its first connection.
+        let _ = file.take(LIST).read_to_end(&mut list);
+    }
+    let list = String::from_utf8_lossy(&list);
+    list.lines()
+        .filter_map(|line| line.split_ascii_whitespace().nth(7))
+        .filter(|path| databases.system_of_unix(path).is_some())
+        .map(|path| {
+            path.replacen('@', "\0", usize::from(path.starts_with('@')))
+                .into_bytes()
+        })
+        .collect()
+}
+
 /// Tells the kernel side which unix sockets are databases': it knows names, and not what they mean.
 pub struct UnixSites {
     servers: HashMap<MapData, u64, u8>,
@@ -157,27 +176,14 @@ impl UnixSites {
     ///
     /// # Errors
     /// When it lacks one.
-    pub(super) fn take(ebpf: &mut Ebpf, databases: &Databases) -> Result<Self> {
+    pub(super) fn take(ebpf: &mut Ebpf, listeners: &[Vec<u8>]) -> Result<Self> {
         let mut sites = Self {
             servers: HashMap::try_from(super::take(ebpf, "UNIX_SERVERS")?)?,
             uses: HashMap::try_from(super::take(ebpf, "USES")?)?,
             followed: HashSet::new(),
         };
-        let mut list = Vec::new();
-        if let Ok(file) = File::open("/proc/net/unix") {
-            // What can't be read is met later, with its first connection.
-            let _ = file.take(LIST).read_to_end(&mut list);
-        }
-        for line in String::from_utf8_lossy(&list).lines() {
-            let Some(path) = line.split_ascii_whitespace().nth(7) else {
-                continue;
-            };
-            if databases.system_of_unix(path).is_some() {
-                sites.server(
-                    path.replacen('@', "\0", usize::from(path.starts_with('@')))
-                        .as_bytes(),
-                );
-            }
+        for name in listeners {
+            sites.server(name);
         }
         Ok(sites)
     }

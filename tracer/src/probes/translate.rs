@@ -39,6 +39,10 @@ pub(super) struct Translator {
     tick_rate: Option<u64>,
     /// Whether the programs that note what unix sockets carry are attached.
     pub(super) follows_unix: bool,
+    /// A database was met that is connected to by a unix socket.
+    pub(super) met_unix: bool,
+    /// Since when it is noted what unix sockets receive; 0 for as long as anything is noted.
+    pub(super) receives_since: Nanos,
     /// Whether walks are by an iterator.
     iterates: bool,
     /// Clients of unix sockets as the last `sock_diag` had them, or an event since, by cookie: see [`Self::name_unix_servers`].
@@ -60,6 +64,8 @@ impl Translator {
             servers: HashMap::new(),
             tick_rate: None,
             follows_unix: false,
+            met_unix: false,
+            receives_since: 0,
             iterates: backend.iterates(),
             unix_names: HashMap::new(),
             unix_sites: None,
@@ -170,6 +176,7 @@ impl Translator {
             return None;
         }
         let server = self.server(Place::Unix(unix_name(row)))?;
+        self.met_unix = true;
         if !self.iterates {
             self.unix_names.insert(row.cookie, *row);
         }
@@ -327,10 +334,14 @@ impl Translator {
 
     fn unix_row(&mut self, row: &UnixRow) -> Option<Observation> {
         let server = self.server(Place::Unix(unix_name(row)))?;
+        self.met_unix = true;
         if let Some(sites) = &mut self.unix_sites {
             sites.follow(row);
         }
         let seen = |at: u64| (at > 0).then_some(at);
+        // The answer to what was sent before answers were noted: taken for given, since nobody has seen it.
+        let unseen = row.activity.last_sent < self.receives_since;
+        let answered = if unseen { row.activity.last_sent } else { 0 };
         Some(Observation {
             at: row.at,
             cookie: Cookie(row.cookie),
@@ -351,7 +362,7 @@ impl Translator {
             },
             traffic: Traffic {
                 last_sent: seen(row.activity.last_sent),
-                last_received: seen(row.activity.last_received),
+                last_received: seen(row.activity.last_received.max(answered)),
                 bytes_sent: self.follows_unix.then_some(row.activity.bytes_sent),
                 bytes_received: self.follows_unix.then_some(row.activity.bytes_received),
                 sends: self

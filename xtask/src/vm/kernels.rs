@@ -28,14 +28,28 @@ pub struct Kernel {
     suite: &'static str,
     /// The back-ends that have to work, the one that is taken first.
     pub backends: &'static str,
+    /// How it has to be told which code uses a connection.
+    pub call_sites: &'static str,
 }
 
 /// Every kernel that connleak is tried on: each long-term one that Debian still ships.
 pub const ALL: [Kernel; 4] = [
-    kernel("5.10", "debian-security", "bullseye-security", BEFORE_COOKIES),
-    kernel("6.1", "debian-security", "bookworm-security", ALL_BACKENDS),
-    kernel("6.12", "debian", "bookworm-backports", ALL_BACKENDS),
-    kernel("6.18", "debian", "trixie-backports", ALL_BACKENDS),
+    kernel(
+        "5.10",
+        "debian-security",
+        "bullseye-security",
+        BEFORE_COOKIES,
+        "none",
+    ),
+    kernel(
+        "6.1",
+        "debian-security",
+        "bookworm-security",
+        ALL_BACKENDS,
+        BY_ENTRY,
+    ),
+    kernel("6.12", "debian", "bookworm-backports", ALL_BACKENDS, BY_LENGTH),
+    kernel("6.18", "debian", "trixie-backports", ALL_BACKENDS, BY_LENGTH),
 ];
 /// What CI runs.
 pub const DEFAULT: Kernel = ALL[1];
@@ -44,17 +58,24 @@ const ALL_BACKENDS: &str = "btf, memory, diag, tracepoint";
 /// Without helpers for cookies, two of them cannot tell sockets apart.
 const BEFORE_COOKIES: &str = "memory, tracepoint";
 
+/// At the entry of the kernel's function, where there is no tracepoint …
+const BY_ENTRY: &str = "fentry:tcp_sendmsg";
+/// … and by that from 6.3 on.
+const BY_LENGTH: &str = "tp_btf:sock_send_length";
+
 const fn kernel(
     version: &'static str,
     archive: &'static str,
     suite: &'static str,
     backends: &'static str,
+    call_sites: &'static str,
 ) -> Kernel {
     Kernel {
         version,
         archive,
         suite,
         backends,
+        call_sites,
     }
 }
 

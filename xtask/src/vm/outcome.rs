@@ -23,6 +23,8 @@ pub struct Outcome {
     checks: Vec<(String, bool, String)>,
     /// The back-ends that `doctor` offered, the one it takes by itself first.
     backends: String,
+    /// What `doctor` says of who uses a connection: see [`call_sites`].
+    call_sites: String,
     /// Why the machine did not come to its end.
     broken: Option<String>,
     seconds: u64,
@@ -30,7 +32,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// Reads a console.
-    pub fn of(release: String, expected: &str, ran: Ran) -> Self {
+    pub fn of(release: String, expected: &str, expected_call_sites: &str, ran: Ran) -> Self {
         // The kernel may have begun the line.
         let said = |line: &str| {
             let (_, said) = line.split_once("vm-check: ")?;
@@ -49,13 +51,19 @@ impl Outcome {
             let message = format!("the back-ends should be {expected}, and are {backends}");
             (backends != expected).then_some(message)
         };
+        let call_sites = call_sites(&ran.console);
+        let otherwise = || {
+            let message = format!("call sites should be by {expected_call_sites}, and are by {call_sites}");
+            (call_sites != expected_call_sites).then_some(message)
+        };
         let ended = ran.console.iter().any(|line| line.contains("vm-end"));
         let unended = || (!ended).then(|| "the machine stopped before all was checked".to_owned());
         Self {
             release,
-            broken: ran.killed.or_else(unended).or_else(other),
+            broken: ran.killed.or_else(unended).or_else(other).or_else(otherwise),
             checks,
             backends,
+            call_sites,
             seconds: ran.took.as_secs(),
         }
     }
@@ -97,6 +105,23 @@ impl Outcome {
     }
 }
 
+/// How a kernel tells which code uses a connection, as `doctor` says on the console: by which hook; `none` where it tells
+/// nothing, or only who opens one.
+fn call_sites(console: &[String]) -> String {
+    let last_use = |line: &String| {
+        let (_, said) = line.split_once("doctor: ok ")?;
+        let (_, hook) = said
+            .trim_start()
+            .strip_prefix("call sites: last use")?
+            .split_once(", by ")?;
+        Some(hook.trim().to_owned())
+    };
+    console
+        .iter()
+        .find_map(last_use)
+        .unwrap_or_else(|| "none".to_owned())
+}
+
 /// All kernels, one a row.
 pub fn table(outcomes: &[Outcome]) -> String {
     let width = outcomes
@@ -110,13 +135,17 @@ pub fn table(outcomes: &[Outcome]) -> String {
         // Writing to a string cannot fail.
         let _ = write!(text, "  {heading:<7}");
     }
-    text.push_str("  seconds  back-ends\n");
+    text.push_str("  seconds  back-ends, call sites\n");
     for outcome in outcomes {
         let _ = write!(text, "{:<width$}", outcome.release);
         for (check, _) in CHECKS {
             let _ = write!(text, "  {:<7}", outcome.grade(check));
         }
-        let _ = writeln!(text, "  {:>7}  {}", outcome.seconds, outcome.backends);
+        let _ = writeln!(
+            text,
+            "  {:>7}  {}; {}",
+            outcome.seconds, outcome.backends, outcome.call_sites
+        );
     }
     text
 }
@@ -131,6 +160,7 @@ mod tests {
         Outcome::of(
             "6.1.0-56".to_owned(),
             "btf, diag",
+            "fentry:tcp_sendmsg",
             Ran {
                 console: lines.iter().map(|line| (*line).to_owned()).collect(),
                 killed: killed.map(ToOwned::to_owned),
@@ -139,7 +169,7 @@ mod tests {
         )
     }
 
-    const GOOD: [&str; 8] = [
+    const GOOD: [&str; 9] = [
         "vm-check: doctor ok back-ends btf, diag (0.7 s)",
         "[    3.1] a word of the kernel vm-check: scan:auto ok likely leak (1.1 s)",
         "vm-check: scan:diag ok likely leak (1.1 s)",
@@ -147,6 +177,7 @@ mod tests {
         "vm-check: watch:diag ok certain leak (8.5 s)",
         "vm-check: unload:auto ok 5 programs (0.4 s)",
         "vm-check: unload:diag ok 5 programs (0.4 s)",
+        "doctor: ok    call sites: last use               which code uses it, by fentry:tcp_sendmsg",
         "vm-end",
     ];
 
@@ -156,14 +187,19 @@ mod tests {
         assert!(good.is_good(), "{good:?}");
         assert_eq!(
             table(&[good]),
-            "\nkernel    probes   scan     watch    unload   seconds  back-ends\n\
-             6.1.0-56  ok       ok       ok       ok            17  btf, diag\n"
+            "\nkernel    probes   scan     watch    unload   seconds  back-ends, call sites\n\
+             6.1.0-56  ok       ok       ok       ok            17  btf, diag; fentry:tcp_sendmsg\n"
         );
     }
 
     #[test]
     fn whatever_is_missing_or_wrong_is_a_failure() {
-        assert!(!outcome(&GOOD[..7], None).is_good(), "it did not end");
+        assert!(!outcome(&GOOD[..8], None).is_good(), "it did not end");
+        let no_uses = [&GOOD[..7], &GOOD[8..]].concat();
+        assert_eq!(
+            outcome(&no_uses, None).details().last().map(String::as_str),
+            Some("FAIL: call sites should be by fentry:tcp_sendmsg, and are by none")
+        );
         assert!(!outcome(&GOOD[1..], None).is_good(), "a check was not made");
         assert!(!outcome(&GOOD, Some("soft lockup")).is_good(), "it was killed");
         let without_one = [&GOOD[..2], &GOOD[3..]].concat();

@@ -11,7 +11,7 @@ mod talk;
 
 use anyhow::Result;
 
-use super::{Plan, Subject, figures::Series, tool::Tool};
+use super::{Subject, figures::Series, tool::Tool};
 
 /// All of them, in the order of the page.
 pub const SUBJECTS: &[Subject] = &[
@@ -46,8 +46,9 @@ fn connleak_variants(port: u16) -> Result<Vec<Tool>> {
     }
 }
 
-/// Measures a load under each tool in turn, round by round.
-fn in_turn(plan: &Plan, tools: &[Tool], mut load: impl FnMut() -> Result<f64>) -> Result<Vec<Series>> {
+/// Measures a load under each tool in turn, round by round; in every second round in reverse, so that what comes later in a
+/// round is no better or worse off.
+fn in_turn(rounds: usize, tools: &[Tool], mut load: impl FnMut() -> Result<f64>) -> Result<Vec<Series>> {
     let mut all: Vec<Series> = tools
         .iter()
         .map(|tool| Series {
@@ -55,8 +56,12 @@ fn in_turn(plan: &Plan, tools: &[Tool], mut load: impl FnMut() -> Result<f64>) -
             values: Vec::new(),
         })
         .collect();
-    for _ in 0..plan.rounds {
-        for (tool, series) in tools.iter().zip(&mut all) {
+    for round in 0..rounds {
+        let mut order: Vec<_> = tools.iter().zip(&mut all).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for (tool, series) in order {
             let attached = tool.attach()?;
             series.values.push(load()?);
             attached.detach()?;

@@ -34,8 +34,7 @@ fn pgbench(plan: &Plan) -> Result<Chapter> {
         &[&["-i", "-q", "-s", "2"], &base[..], &["postgres"]].concat(),
     )?;
     // Whole seconds are what pgbench knows.
-    let seconds = plan.turn.as_secs().max(1) * 2;
-    let seconds = seconds.to_string();
+    let seconds = plan.short.as_secs().max(1).to_string();
     let mut chapter = Chapter::default();
     for (id, what, percent, load) in [
         (
@@ -53,7 +52,7 @@ fn pgbench(plan: &Plan) -> Result<Chapter> {
     ] {
         let args = [&["-n", "-S", "-T", &seconds], load, &base[..], &["postgres"]].concat();
         let all = in_turn(
-            plan,
+            plan.many,
             &[Tool::Nobody, Tool::connleak(Some(server.port), &[])],
             || {
                 let text = run("pgbench", &args)?;
@@ -70,7 +69,7 @@ fn pgbench(plan: &Plan) -> Result<Chapter> {
 fn redis_benchmark(plan: &Plan) -> Result<Chapter> {
     let server = redis::start()?;
     let port = server.port.to_string();
-    let requests = (plan.turn.as_millis() * 100).to_string();
+    let requests = (plan.short.as_millis() * 100).to_string();
     let args = [
         "-h",
         "127.0.0.1",
@@ -85,7 +84,7 @@ fn redis_benchmark(plan: &Plan) -> Result<Chapter> {
         "--csv",
     ];
     let all = in_turn(
-        plan,
+        plan.many,
         &[Tool::Nobody, Tool::connleak(Some(server.port), &[])],
         || {
             let text = run("redis-benchmark", &args)?;
@@ -118,14 +117,7 @@ fn add(
             series.estimate().show(0, ""),
         ));
     }
-    let reach = format!("≤ {percent} % of throughput");
-    chapter.rows.push(Row::new(
-        id,
-        what,
-        &reach,
-        lost.show(1, " %"),
-        lost.median <= percent,
-    ));
+    chapter.rows.push(Row::lost(id, what, lost, percent));
 }
 
 fn run(program: &str, args: &[&str]) -> Result<String> {
