@@ -312,15 +312,15 @@ impl Ready {
     ///
     /// # Errors
     /// When no back-end works.
-    pub fn attach(self, options: Options) -> Result<Agent> {
+    pub fn attach(&self, options: Options) -> Result<Agent> {
         let options = Options {
             backend: self.backend,
             ..options
         };
         Agent::attach(
             &self.databases,
-            self.processes,
-            self.policy,
+            self.processes.clone(),
+            self.policy.clone(),
             options,
             self.max_connections,
         )

@@ -4,7 +4,7 @@
 //! Pure: what has been seen comes in, a time comes out. Events reach the agent whatever the pace is (the kernel
 //! keeps them), so slowing down delays a verdict only where no event tells: sockets that fall silent. Those are
 //! looked at at full pace until they have been silent for `--idle`, and then for as long again before the pace
-//! has halved.
+//! has halved. Where a finding stands, the first takes five times as long, and it slows down less.
 
 use std::time::Duration;
 
@@ -15,6 +15,10 @@ pub const FASTEST: Duration = Duration::from_millis(250);
 /// The longest that a quiet host waits for the next snapshot. What changes without an event (a unix socket that
 /// is closed) is noticed that late, then.
 const RELAXED: Duration = Duration::from_secs(10);
+/// The same where a finding stands: that one of its sockets is used again is noticed that late.
+const ATTENTIVE: Duration = Duration::from_secs(5);
+/// A finding may become surer with time alone: no rule waits for more than so many times `--idle`.
+const MATURING: u32 = 5;
 /// How often the ring buffer is read. Nobody waits for it: the programs wake the agent when much is waiting.
 const TICK: Duration = Duration::from_millis(50);
 /// The same on a quiet host: the first event after a long silence may wait this long.
@@ -65,10 +69,12 @@ impl Pace {
     }
 
     fn wanted(self, seen: Seen) -> Duration {
-        if seen.suspicious {
-            return self.full();
-        }
-        (seen.quiet.saturating_sub(self.idle) / 2).clamp(self.full(), RELAXED)
+        let (since, longest) = if seen.suspicious {
+            (self.idle * MATURING, ATTENTIVE)
+        } else {
+            (self.idle, RELAXED)
+        };
+        (seen.quiet.saturating_sub(since) / 2).clamp(self.full(), longest)
     }
 }
 
@@ -102,13 +108,15 @@ mod tests {
     }
 
     #[test]
-    fn a_standing_finding_is_followed_at_full_pace_however_quiet_it_is() {
-        let seen = Seen {
+    fn a_standing_finding_is_followed_at_full_pace_until_time_alone_makes_it_no_surer() {
+        let quiet_for = |seconds| Seen {
             suspicious: true,
-            ..quiet_for(3600)
+            ..quiet_for(seconds)
         };
-        assert_eq!(USUAL.between_snapshots(seen), FULL);
-        assert_eq!(USUAL.between_reads(seen), TICK);
+        assert_eq!(USUAL.between_snapshots(quiet_for(150)), FULL);
+        assert_eq!(USUAL.between_reads(quiet_for(150)), TICK);
+        assert_eq!(USUAL.between_snapshots(quiet_for(156)), Duration::from_secs(3));
+        assert_eq!(USUAL.between_snapshots(quiet_for(3600)), ATTENTIVE);
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl Report {
     }
 
     /// Whether anybody reads JSON: it is not made for nobody.
-    fn wants_lines(&self) -> bool {
+    pub(super) fn wants_lines(&self) -> bool {
         self.format == Format::Json || self.log.is_some()
     }
 
@@ -434,6 +434,13 @@ pub fn overview(case: &mut Case, findings: &[Finding]) -> Vec<text::GroupRow> {
             verdicts
         });
     let Case { ledger, owners, .. } = case;
+    owners.prefetch(
+        ledger
+            .groups()
+            .filter(|(_, _, connections)| !connections.is_empty())
+            .map(|(key, ..)| key.process)
+            .collect(),
+    );
     let mut rows: Vec<text::GroupRow> = ledger
         .groups()
         .filter(|(_, _, connections)| !connections.is_empty())

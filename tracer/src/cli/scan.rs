@@ -1,12 +1,12 @@
 //! `connleak scan`: one look.
 //!
-//! Sockets that look leaked get a second look, 0.4 seconds later: a pool in use gives itself away by using
-//! one of them again, and a connection that was just being closed is gone by then. When it depends on whether another
-//! one is opened, and at their pace that is a matter of two seconds, it is waited for that. A host on which nothing
-//! looks leaked is not kept waiting.
+//! A first look needs one kernel program, so a host on which nothing looks leaked is not kept waiting. Where something
+//! does, all programs are attached and the sockets get two looks, 0.4 seconds apart: a pool in use gives itself away by
+//! using one of them again, and a connection that was just being closed is gone by then. When it depends on whether
+//! another one is opened, and at their pace that is a matter of two seconds, it is waited for that.
 
 use std::{
-    thread,
+    mem, thread,
     time::{Duration, Instant},
 };
 
@@ -52,49 +52,60 @@ pub fn run(args: &Args, diagnostics: bool) -> Result<u8> {
         ring_bytes: 1 << 20,
         ..Options::default()
     };
-    let mut agent = ready.attach(options)?;
     let mut report = Report::new(args.output, None, false)?;
-
-    let mut quiet = |_: &mut _, _: &_| Ok(());
-    agent.refresh(&mut quiet)?;
-    let mut findings = agent.judge()?;
-    let began = Instant::now();
-    if findings
+    let mut agent = ready.attach(Options {
+        looks_only: true,
+        ..options
+    })?;
+    let mut findings = look(&mut agent)?;
+    let suspicious = findings
         .iter()
-        .any(|finding| matches!(finding.kind, Kind::Leak | Kind::CloseWait))
-    {
+        .any(|finding| matches!(finding.kind, Kind::Leak | Kind::CloseWait));
+    if suspicious || open_question(&agent) {
+        agent = ready.attach(options)?;
+        look(&mut agent)?;
+        let began = Instant::now();
         thread::sleep(SECOND_LOOK);
-        agent.refresh(&mut quiet)?;
-        findings = agent.judge()?;
-    }
-    while open_question(&agent).is_some_and(|until| until <= LONGEST) && began.elapsed() < LONGEST {
-        thread::sleep(NEXT_LOOK);
-        agent.refresh(&mut quiet)?;
-        findings = agent.judge()?;
+        findings = look(&mut agent)?;
+        while open_question(&agent) && began.elapsed() < LONGEST {
+            thread::sleep(NEXT_LOOK);
+            findings = look(&mut agent)?;
+        }
     }
     say(&mut agent, &mut report, &findings)?;
     let found = findings.iter().any(|finding| agent.case.policy.counts(finding));
+    // The process ends here: to give its memory back piece by piece is time that somebody waits for.
+    mem::forget(agent);
     Ok(if found { FOUND } else { OK })
 }
 
-/// For how long it has to be looked to know whether what looks leaked goes on.
-fn open_question(agent: &Agent) -> Option<Duration> {
+fn look(agent: &mut Agent) -> Result<Vec<Finding>> {
+    agent.refresh(&mut |_, _| Ok(()))?;
+    agent.judge()
+}
+
+/// Whether it can be known soon if what looks leaked goes on.
+fn open_question(agent: &Agent) -> bool {
     let case = &agent.case;
-    look_until(&case.ledger, case.at, &case.policy).map(Duration::from_nanos)
+    let until = look_until(&case.ledger, case.at, &case.policy);
+    until.is_some_and(|until| Duration::from_nanos(until) <= LONGEST)
 }
 
 fn say(agent: &mut Agent, report: &mut Report, findings: &[Finding]) -> Result<()> {
     let case = &mut agent.case;
-    let mut connections: Vec<Connection> = case.ledger.connections().cloned().collect();
-    connections.sort_by_key(|connection| {
-        (
-            connection.process(),
-            connection.holders.to_vec(),
-            connection.cookie,
-        )
-    });
-    for connection in &connections {
-        report.socket(case, connection)?;
+    let known = case.ledger.connections().count();
+    if report.wants_lines() {
+        let mut connections: Vec<Connection> = case.ledger.connections().cloned().collect();
+        connections.sort_by_cached_key(|connection| {
+            (
+                connection.process(),
+                connection.holders.to_vec(),
+                connection.cookie,
+            )
+        });
+        for connection in &connections {
+            report.socket(case, connection)?;
+        }
     }
     for finding in findings {
         report.finding(case, finding, &next_command(finding))?;
@@ -105,7 +116,7 @@ fn say(agent: &mut Agent, report: &mut Report, findings: &[Finding]) -> Result<(
         let mut processes: Vec<u32> = rows.iter().map(|row| row.process.id.pid).collect();
         processes.sort_unstable();
         processes.dedup();
-        report.text(&text::nothing_found(connections.len(), processes.len()))?;
+        report.text(&text::nothing_found(known, processes.len()))?;
     }
     if !rows.is_empty() {
         report.text(&text::overview(&rows, case.policy.idle))?;

@@ -7,14 +7,19 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    num::NonZero,
     path::PathBuf,
     sync::Arc,
+    thread,
 };
 
-use super::{Process, ProcessId};
+use super::{Process, ProcessId, passwd::Users};
 
 /// Some 4 MiB with command lines of usual length: far more processes than hold database sockets on one host.
 const CAPACITY: usize = 4096;
+
+/// More threads than this wait for the kernel's locks instead.
+const MOST_READERS: usize = 4;
 
 /// The processes seen so far. When full, the one that was seen first is forgotten; if it still runs, it is
 /// read again when asked for.
@@ -24,6 +29,7 @@ pub struct Owners {
     capacity: usize,
     known: HashMap<ProcessId, Known>,
     order: VecDeque<ProcessId>,
+    users: Users,
     /// What was read since it was taken last, for a journal; `None` when nobody keeps one.
     readings: Option<Vec<Arc<Process>>>,
 }
@@ -64,6 +70,7 @@ impl Owners {
             capacity: capacity.max(1),
             known: HashMap::new(),
             order: VecDeque::new(),
+            users: Users::default(),
             readings: None,
         }
     }
@@ -80,17 +87,12 @@ impl Owners {
     /// parent's name.
     pub fn refresh(&mut self, id: ProcessId) -> Option<Arc<Process>> {
         if let Some(process) = Process::read(&self.root, id) {
-            self.insert(
-                id,
-                Known {
-                    process: Arc::new(process),
-                    source: Source::Proc,
-                },
-            );
+            self.learn(process);
         }
         let known = self.known.get_mut(&id)?;
         if known.source == Source::Event {
-            Arc::make_mut(&mut known.process).look_up_user();
+            let process = Arc::make_mut(&mut known.process);
+            process.user = process.uid.and_then(|uid| self.users.name(uid));
             known.source = Source::EventAndUser;
         }
         let process = Arc::clone(&known.process);
@@ -98,6 +100,48 @@ impl Owners {
             readings.push(Arc::clone(&process));
         }
         Some(process)
+    }
+
+    /// Reads these processes side by side, as far as they are not known: some 60 µs each, of which a scan may have
+    /// hundreds to wait for.
+    pub fn prefetch(&mut self, mut ids: Vec<ProcessId>) {
+        ids.retain(|id| {
+            self.known
+                .get(id)
+                .is_none_or(|known| known.source != Source::Proc)
+        });
+        let threads = thread::available_parallelism()
+            .map_or(1, NonZero::get)
+            .min(MOST_READERS);
+        let root = self.root.as_path();
+        let read: Vec<Process> = thread::scope(|scope| {
+            let readers: Vec<_> = ids
+                .chunks(ids.len().div_ceil(threads).max(1))
+                .map(|ids| scope.spawn(|| ids.iter().filter_map(|&id| Process::read(root, id)).collect()))
+                .collect();
+            // What a reader has not read is read when it is asked for.
+            readers
+                .into_iter()
+                .flat_map(|reader| reader.join().unwrap_or_else(|_| Vec::new()))
+                .collect()
+        });
+        for process in read {
+            let process = self.learn(process);
+            if let Some(readings) = &mut self.readings {
+                readings.push(process);
+            }
+        }
+    }
+
+    fn learn(&mut self, mut process: Process) -> Arc<Process> {
+        process.user = process.uid.and_then(|uid| self.users.name(uid));
+        let process = Arc::new(process);
+        let known = Known {
+            process: Arc::clone(&process),
+            source: Source::Proc,
+        };
+        self.insert(process.id, known);
+        process
     }
 
     /// Like [`get`](Self::get); a process that nobody knows anything of is named `?`.
@@ -168,6 +212,7 @@ mod tests {
         let stat = format!("{pid} ({comm}) S {}77 0", "0 ".repeat(18));
         fs::write(directory.join("stat"), stat).expect("a file");
         fs::write(directory.join("comm"), format!("{comm}\n")).expect("a file");
+        fs::write(directory.join("status"), "Name:\tx\nUid:\t0\t0\t0\t0\n").expect("a file");
         ProcessId { pid, start_ticks: 77 }
     }
 
@@ -204,6 +249,27 @@ mod tests {
     }
 
     #[test]
+    fn processes_read_side_by_side_are_known_like_others() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let ids: Vec<_> = (20..30)
+            .map(|pid| start(root.path(), pid, &format!("worker-{pid}")))
+            .collect();
+        let mut owners = Owners::new(root.path());
+        let gone = ProcessId {
+            pid: 31,
+            start_ticks: 77,
+        };
+        owners.prefetch([&ids[..], &[gone]].concat());
+        fs::remove_dir_all(root.path()).expect("all are gone");
+        for id in ids {
+            let expected = format!("worker-{}", { id.pid });
+            assert_eq!(name(&mut owners, id).as_deref(), Some(expected.as_str()));
+        }
+        assert_eq!(owners.get(gone), None);
+        owners.prefetch(Vec::new());
+    }
+
+    #[test]
     fn proc_knows_better_than_an_event_and_is_asked_once() {
         let root = tempfile::tempdir().expect("a temporary folder");
         let id = start(root.path(), 12, "java");
@@ -211,6 +277,10 @@ mod tests {
         owners.note_name(id, "http-nio-8080", 0);
         assert_eq!(name(&mut owners, id).as_deref(), Some("java"));
         owners.note_name(id, "http-nio-8080", 0);
+        assert_eq!(
+            owners.get(id).and_then(|it| it.user.clone()).as_deref(),
+            Some("root")
+        );
         start(root.path(), 12, "renamed");
         assert_eq!(name(&mut owners, id).as_deref(), Some("java"));
         assert_eq!(

@@ -5,9 +5,9 @@
 //! <https://man7.org/linux/man-pages/man5/passwd.5.html>
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{BufRead, BufReader, Read},
-    path::Path,
 };
 
 /// Hosts with more local users than fit in this have them in a directory instead.
@@ -15,10 +15,26 @@ const MAX_FILE: u64 = 4 << 20;
 /// A longer line is none of ours to understand.
 const MAX_LINE: u64 = 4096;
 
-/// The name of a user; `None` when the file does not have it.
-pub fn user_name(passwd: &Path, uid: u32) -> Option<String> {
-    let file = File::open(passwd).ok()?;
-    find(BufReader::new(file.take(MAX_FILE)), uid)
+/// The host's users.
+const PASSWD: &str = "/etc/passwd";
+
+/// The names that were found so far: two hundred processes of one user are one look at the file. A user without a name
+/// is looked for again, since one may have been added.
+#[derive(Debug, Default)]
+pub struct Users(BTreeMap<u32, String>);
+
+impl Users {
+    /// The name of a user; `None` when the file does not have it.
+    pub fn name(&mut self, uid: u32) -> Option<String> {
+        if let Some(known) = self.0.get(&uid) {
+            return Some(known.clone());
+        }
+        let file = File::open(PASSWD).ok()?;
+        let name = find(BufReader::new(file.take(MAX_FILE)), uid)?;
+        // As many as there can be lines in the file.
+        self.0.insert(uid, name.clone());
+        Some(name)
+    }
 }
 
 fn find(mut lines: impl BufRead, uid: u32) -> Option<String> {

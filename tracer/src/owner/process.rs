@@ -14,10 +14,7 @@ use std::{
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::{ProcessId, cgroup, passwd};
-
-/// The host's users.
-const PASSWD: &str = "/etc/passwd";
+use super::{ProcessId, cgroup};
 
 /// Bounds for what is kept of a command line: enough to tell two Java services apart.
 const MAX_ARGUMENTS: usize = 64;
@@ -61,7 +58,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Reads a process below `root` (`/proc`). `None` if it has exited, or if the pid is another process by now.
+    /// Reads a process below `root` (`/proc`), all but its user's name. `None` if it has exited, or if the pid is another
+    /// process by now.
     #[must_use]
     pub fn read(root: &Path, id: ProcessId) -> Option<Self> {
         let directory = root.join(id.pid.to_string());
@@ -87,23 +85,17 @@ impl Process {
         if start_ticks(root, id.pid) != Some(id.start_ticks) {
             return None;
         }
-        process.look_up_user();
         Some(process)
     }
 
     /// What a kernel event alone says: enough to name a process that was gone before `/proc` could be read.
-    /// No I/O; the user's name comes with [`Self::look_up_user`].
+    /// No I/O.
     #[must_use]
     pub fn from_event(id: ProcessId, comm: &str, uid: u32) -> Self {
         Self {
             uid: Some(uid),
             ..Self::named(id, comm)
         }
-    }
-
-    /// Looks the name of `uid` up in the host's `/etc/passwd`.
-    pub fn look_up_user(&mut self) {
-        self.user = self.uid.and_then(|uid| passwd::user_name(Path::new(PASSWD), uid));
     }
 
     pub(super) fn named(id: ProcessId, name: &str) -> Self {

@@ -1,15 +1,19 @@
 //! The kernel object: embedded in the agent, given this kernel's offsets and the user's filter, and loaded.
 
-use std::fs;
+use std::{
+    fs,
+    thread::{self, ScopedJoinHandle},
+};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Btf, Ebpf, EbpfLoader,
     maps::lpm_trie::{Key, LpmTrie},
 };
 use connleak_ebpf::Offsets;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::{Backend, Options, btf, format, offsets};
+use super::{Backend, Options, btf, format, offsets, table};
 use crate::server::Databases;
 
 /// Built by `cargo xtask ebpf` from `tracer-ebpf`, and committed, so that this crate needs stable Rust alone.
@@ -18,20 +22,21 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../tracer-ebpf/object/
 /// The kernel's own type information.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// This kernel's structure offsets and types.
-fn describe() -> Result<(Offsets, Option<Btf>)> {
+/// This kernel's structure offsets, and the types that programs hook in by, as data.
+fn describe() -> Result<(Offsets, Vec<u8>)> {
     let data = fs::read(KERNEL_BTF).with_context(|| {
         format!("can't read {KERNEL_BTF}: this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)")
     })?;
-    let offsets = offsets::resolve(&btf::Btf::parse(&data)?)?;
-    Ok((offsets, Some(Btf::parse(&data, endianness())?)))
+    let types = btf::Btf::parse(&data)?;
+    let hooks: Vec<btf::Wanted> = table::by_type().collect();
+    Ok((offsets::resolve(&types)?, types.excerpt(&hooks)))
 }
 
 /// An object whose maps are made and whose programs can be loaded.
 pub struct Loaded {
     /// The object.
     pub ebpf: Ebpf,
-    /// For attaching by name, where it was asked for.
+    /// The types that programs hook in by, where the back-end needs them.
     pub btf: Option<Btf>,
 }
 
@@ -41,15 +46,53 @@ pub struct Loaded {
 /// When the kernel has no BTF, lacks a structure member, or refuses a map; when stacks are asked for that this
 /// back-end does not have.
 pub fn load(databases: &Databases, options: Options, backend: Backend) -> Result<Loaded> {
-    let (offsets, btf) = if backend.described() {
-        describe()?
-    } else {
-        (Offsets::UNRESOLVED, None)
-    };
-    if backend == Backend::Memory && !offsets::has_sockets_of_files(&offsets) {
+    let loader = loader();
+    thread::scope(|scope| {
+        let (offsets, hooks) = if backend.described() {
+            let (offsets, hooks) = describe()?;
+            (
+                offsets,
+                Some(scope.spawn(move || Btf::parse(&hooks, endianness()))),
+            )
+        } else {
+            (Offsets::UNRESOLVED, None)
+        };
+        let ebpf = fill(loader, databases, options, backend, &offsets)?;
+        let hooks = hooks.map(ScopedJoinHandle::join).transpose();
+        let btf =
+            hooks.map_err(|_| anyhow!("reading the kernel's types failed in a way that it must not"))?;
+        Ok(Loaded {
+            ebpf,
+            btf: btf.transpose()?,
+        })
+    })
+}
+
+/// A loader. As it is made it reads and builds all of the kernel's types if it can, 15 ms and 20 MiB, though nothing in
+/// our object is relocated by them. So for that moment it can't: the process may open no file. If the limit can't be
+/// set, the loader has what it does not need.
+fn loader() -> EbpfLoader<'static> {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE);
+    let lowered = limit.is_ok_and(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, 0, most).is_ok());
+    let loader = EbpfLoader::new();
+    if let (true, Ok((usual, most))) = (lowered, limit) {
+        let _no_higher_than_it_was = setrlimit(Resource::RLIMIT_NOFILE, usual, most);
+    }
+    loader
+}
+
+/// Makes the maps and sets the globals.
+fn fill(
+    loader: EbpfLoader<'_>,
+    databases: &Databases,
+    options: Options,
+    backend: Backend,
+    offsets: &Offsets,
+) -> Result<Ebpf> {
+    if backend == Backend::Memory && !offsets::has_sockets_of_files(offsets) {
         bail!("this kernel's BTF lacks what tells a socket from another file");
     }
-    let stacks = options.stacks.on(backend, &offsets)?;
+    let stacks = options.stacks.on(backend, offsets)?;
     let offsets = offsets.words();
     let ports = databases.port_bitmap();
     let prefixes = databases.prefixes();
@@ -61,8 +104,10 @@ pub fn load(databases: &Databases, options: Options, backend: Backend) -> Result
     let old_destroy = u32::from(backend == Backend::Tracepoint && format::old_destroy());
     // The numbers that stand for cookies: made by every load, used by one back-end alone.
     let identities = if backend == Backend::Memory { 65_536 } else { 1 };
-    let mut ebpf = EbpfLoader::new()
-        .btf(btf.as_ref())
+    let mut loader = loader;
+    let mut ebpf = loader
+        // Nothing in the object is relocated by the kernel's types.
+        .btf(None)
         .override_global("OFFSETS", &offsets[..], true)
         .override_global("PORTS", &ports[..], true)
         .override_global("ONLY_SERVERS", &only_servers, true)
@@ -91,7 +136,7 @@ pub fn load(databases: &Databases, options: Options, backend: Backend) -> Result
             servers.insert(&Key::new(u32::from(length), address.octets()), 1, 0)?;
         }
     }
-    Ok(Loaded { ebpf, btf })
+    Ok(ebpf)
 }
 
 fn endianness() -> aya::Endianness {

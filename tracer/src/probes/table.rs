@@ -11,7 +11,7 @@ use aya::{
 };
 use connleak_ebpf::classic;
 
-use super::format;
+use super::{btf::Wanted, format};
 
 /// How a program is hooked in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +135,21 @@ pub const CLASSIC: &[Probe] = &[
         without: "a server's reset is told as a close by the application",
     },
 ];
+
+/// The types that the kernel knows the hooks by.
+pub fn by_type() -> impl Iterator<Item = Wanted> {
+    PROBES
+        .iter()
+        .chain([&SENDS])
+        .filter_map(|probe| match probe.hook {
+            Hook::BtfTracepoint(name) | Hook::Next(name, _) => {
+                Some(Wanted::Typedef(format!("btf_trace_{name}")))
+            }
+            Hook::Iterator(name) => Some(Wanted::Function(format!("bpf_iter_{name}"))),
+            Hook::Entry(name) => Some(Wanted::Function(name.to_owned())),
+            Hook::Tracepoint(..) => None,
+        })
+}
 
 impl Probe {
     /// Name of the hook, as the kernel has it.

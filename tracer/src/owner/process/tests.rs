@@ -55,7 +55,6 @@ fn everything_is_read() {
     );
     assert!(!process.command_line_truncated);
     assert_eq!(process.uid, Some(0));
-    assert_eq!(process.user.as_deref(), Some("root"));
     assert_eq!(process.unit.as_deref(), Some("payments.service"));
     assert_eq!(process.container_id, None);
     assert!(process.start_unix_ms.is_some());

@@ -8,8 +8,11 @@
 //!
 //! Format: <https://docs.kernel.org/bpf/btf.html>.
 
+mod excerpt;
 #[cfg(test)]
 mod tests;
+
+pub use excerpt::Wanted;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -24,9 +27,11 @@ mod kind {
     pub const STRUCT: u32 = 4;
     pub const UNION: u32 = 5;
     pub const ENUM: u32 = 6;
+    pub const FWD: u32 = 7;
     pub const TYPEDEF: u32 = 8;
     pub const VOLATILE: u32 = 9;
     pub const CONST: u32 = 10;
+    pub const FUNC: u32 = 12;
     pub const FUNC_PROTO: u32 = 13;
     pub const VAR: u32 = 14;
     pub const DATASEC: u32 = 15;
@@ -212,7 +217,7 @@ fn body_len(found: &Type) -> Result<usize> {
         kind::STRUCT | kind::UNION | kind::DATASEC | kind::ENUM64 => 12 * members,
         kind::ENUM | kind::FUNC_PROTO => 8 * members,
         // PTR, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, FLOAT, TYPE_TAG
-        2 | 7..=12 | 16 | kind::TYPE_TAG => 0,
+        2 | kind::FWD..=kind::FUNC | 16 | kind::TYPE_TAG => 0,
         other => bail!("BTF type kind {other} is not known to this version of connleak"),
     })
 }

@@ -1,9 +1,10 @@
 //! On a small kernel made here, on damaged data, and on the kernel that runs the test.
 
+use aya_obj::btf::BtfKind;
 use proptest::prelude::*;
 
 use super::*;
-use crate::probes::{object::KERNEL_BTF, offsets};
+use crate::probes::{object::KERNEL_BTF, offsets, table};
 
 /// Writes BTF data: types in order, strings as they come.
 #[derive(Default)]
@@ -127,6 +128,43 @@ fn this_kernels_offsets_are_all_found() {
     assert!(!unix.contains(&connleak_ebpf::ABSENT), "unix sockets can be read");
 }
 
+/// aya's own word on the number of each hook's type, in these data.
+fn numbers(data: &[u8]) -> Vec<Option<u32>> {
+    let types = aya::Btf::parse(data, aya::Endianness::default()).expect("data that aya can read");
+    let number = |wanted| match wanted {
+        Wanted::Function(name) => types.id_by_type_name_kind(&name, BtfKind::Func).ok(),
+        Wanted::Typedef(name) => types.id_by_type_name_kind(&name, BtfKind::Typedef).ok(),
+    };
+    table::by_type().map(number).collect()
+}
+
+#[test]
+fn an_excerpt_has_the_hooks_types_at_the_kernels_numbers() {
+    let Ok(data) = std::fs::read(KERNEL_BTF) else {
+        return;
+    };
+    let hooks: Vec<Wanted> = table::by_type().collect();
+    let excerpt = Btf::parse(&data).expect("the kernel's own").excerpt(&hooks);
+    let kept = numbers(&excerpt);
+    assert_eq!(kept, numbers(&data));
+    assert!(kept[0].is_some(), "inet_sock_set_state is in every kernel");
+}
+
+#[test]
+fn what_the_kernel_lacks_is_missing_in_an_excerpt() {
+    let data = sample();
+    let btf = Btf::parse(&data).expect("valid");
+    let excerpt = btf.excerpt(&[
+        Wanted::Function("outer".to_owned()),
+        Wanted::Typedef("int".to_owned()),
+    ]);
+    assert!(numbers(&excerpt).iter().all(Option::is_none));
+    assert_eq!(
+        Btf::parse(&excerpt).expect("valid").starts.len(),
+        btf.starts.len()
+    );
+}
+
 proptest! {
     #[test]
     fn damaged_data_never_panics(place in 0usize..400, value in any::<u8>()) {
@@ -136,6 +174,7 @@ proptest! {
         if let Ok(btf) = Btf::parse(&data) {
             let _ = btf.offset("outer", "nested.deep");
             let _ = btf.offset("outer", "hidden");
+            let _ = btf.excerpt(&[Wanted::Function("first".to_owned())]);
         }
     }
 
