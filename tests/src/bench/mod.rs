@@ -43,7 +43,7 @@ impl Plan {
         Self {
             rounds: 9,
             turn: Duration::from_millis(1500),
-            many: 21,
+            many: 31,
             short: Duration::from_millis(500),
             rest: Duration::from_mins(2),
             growth: None,

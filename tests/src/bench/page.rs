@@ -57,8 +57,7 @@ const HEAD: &str = "# What it costs
 
 Written by `cargo xtask bench`: don't edit. Times are this machine's, and it is a virtual one; what is compared was measured in turn,
 A B A B …, and ratios and differences are what to look at. `a (b … c)` is the median of the rounds, and what it lies
-between in 19 of 20 repetitions; differences are taken within each round. connleak
-is attached 1.2 seconds before a load begins, except where its events or its start are measured. Where a reach lies between the two, it is judged by the median,
+between in 19 of 20 repetitions; differences are taken within each round. Where a reach lies between the two, it is judged by the median,
 and said to be within the noise.
 
 ";

@@ -14,9 +14,9 @@ use serde_json::Value;
 use super::process::interrupt;
 use crate::{agent, wait};
 
-/// After that, connleak has done what it does once: it looks at all processes, and has its programs' run times counted in
-/// its first second (later in one of ten). What its start takes is measured by itself.
-const SETTLED: Duration = Duration::from_millis(1200);
+/// After that, a tool has done what it does once: what is measured is what it costs from then on. connleak looks at all
+/// processes once when it starts; what its start takes is measured by itself.
+const SETTLED: Duration = Duration::from_millis(300);
 
 /// One line for each state change, as people write it.
 const ONE_LINER: &str = r#"tracepoint:sock:inet_sock_set_state { printf("%d %s %d %d %d\n", pid, comm, args->dport, args->oldstate, args->newstate); }"#;
@@ -116,6 +116,7 @@ impl Tool {
             }
             // What it says later is nobody's business, but it must be able to say it.
             thread::spawn(move || errors.lines().map_while(Result::ok).for_each(drop));
+            thread::sleep(SETTLED);
             return Ok(Attached {
                 child: Some(child),
                 lines,
@@ -128,15 +129,8 @@ impl Tool {
         wait::until("a peer to attach its programs", || attached.has_attached())
             .with_context(|| format!("{} does not run here", self.name()))?;
         // Attached programs are seen one by one; all of them are in place a moment after the first.
-        thread::sleep(Duration::from_millis(300));
+        thread::sleep(SETTLED);
         Ok(attached)
-    }
-
-    /// Waits until it costs what it costs from then on.
-    pub fn settle(&self) {
-        if matches!(self, Self::Connleak(_)) {
-            thread::sleep(SETTLED);
-        }
     }
 
     /// Whether it runs here; why not, if not.

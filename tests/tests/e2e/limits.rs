@@ -4,7 +4,6 @@ use std::{fs, process::Command};
 
 use anyhow::{Result, ensure};
 use connleak_tests::{agent, app::App, lines, require_root, root, server::postgres, watch::Watch};
-use serde_json::Value;
 
 /// What the server accepts: eight seconds of the leak.
 const LIMIT: u32 = 40;
@@ -122,68 +121,6 @@ fn root_one_connection_more_than_the_policy_allows_makes_the_exit_code_3() -> Re
         wrong.code() == Some(2) && wrong.stderr.contains("policy.toml:1: max_open: expected"),
         "the line and what is expected: {}",
         wrong.describe()
-    );
-    Ok(())
-}
-
-/// Whether this line is about that limit, broken by this process.
-fn breaks(line: &Value, limit: &str, pid: u32) -> bool {
-    lines::is_finding(line, "policy", pid) && line["finding"]["policy"]["limit"] == limit
-}
-
-#[test]
-fn root_a_replay_judges_by_the_policy_that_it_is_given_or_else_by_the_recorded_one() -> Result<()> {
-    require_root!();
-    let server = postgres::shared()?;
-    let mut app = leaking_app(server.port)?;
-    let pid = app.pid();
-    let folder = tempfile::tempdir()?;
-    let write = |name: &str, text: &str| -> Result<String> {
-        let path = folder.path().join(name);
-        fs::write(&path, text)?;
-        Ok(path.display().to_string())
-    };
-    let strict = write(
-        "strict.toml",
-        "server_limit = 100\nheadroom = 97\nlongest_idle = \"1s\"\n",
-    )?;
-    let loose = write(
-        "loose.toml",
-        "server_limit = 100\nheadroom = 1\nlongest_idle = \"1h\"\n",
-    )?;
-    let journal = folder.path().join("journal").display().to_string();
-    let (pid_text, only) = (pid.to_string(), server.only_this("postgresql"));
-    let args = ["--pid", &pid_text, "--policy", &strict, "--journal", &journal];
-    let mut watch = Watch::attached(only.iter().map(String::as_str).chain(args))?;
-    app.ask("leak 4", "LEAKED 4")?;
-    for limit in ["headroom", "longest_idle"] {
-        watch.wait_for(limit, |line| breaks(line, limit, pid))?;
-    }
-    watch.interrupt()?;
-
-    let replay = |more: &[&str]| {
-        let args = ["replay", &journal, "-o", "json"];
-        agent::run(args.into_iter().chain(more.iter().copied()))
-    };
-    let recorded = replay(&[])?;
-    ensure!(recorded.code() == Some(3), "as live: {}", recorded.describe());
-    for (limit, actual) in [("headroom", Some(96.0)), ("longest_idle", None)] {
-        let all = recorded.lines()?;
-        let line = all.iter().find(|line| breaks(line, limit, pid));
-        let told = line.and_then(|line| line["finding"]["policy"]["actual"].as_f64());
-        ensure!(
-            told.is_some_and(|told| actual.is_none_or(|actual| told <= actual)),
-            "{limit}: {}",
-            recorded.describe()
-        );
-    }
-    let kept = replay(&["--policy", &loose])?;
-    ensure!(
-        kept.lines()?
-            .iter()
-            .all(|line| !lines::is_finding(line, "policy", pid)),
-        "kept by the other policy: {}",
-        kept.describe()
     );
     Ok(())
 }

@@ -26,6 +26,10 @@ use crate::{event::Stack, probes::stacks::Stacks};
 
 /// How often the ring is looked at, in milliseconds: its writers wake nobody, unless much is waiting.
 const TICK_MILLIS: u16 = 50;
+/// The same once nothing has come, and no process has begun, for a while …
+const QUIET_TICK_MILLIS: u16 = 250;
+/// … of so long.
+const QUIET: Duration = Duration::from_secs(10);
 /// Stacks that wait for the agent: those of a second in which nothing is refused.
 const WAITING: usize = 16_384;
 /// Questions that wait.
@@ -171,17 +175,25 @@ fn read(
     shared: &Shared,
 ) {
     let mut reader = Reader::new(thread_dumps);
+    let mut stirred = Instant::now();
     while !shared.stop.load(Ordering::Relaxed) {
-        reader.look_for_processes(&mut stacks);
+        if reader.look_for_processes(&mut stacks) {
+            stirred = Instant::now();
+        }
         let mut waited = [PollFd::new(stacks.as_fd(), PollFlags::POLLIN)];
+        let quiet = stirred.elapsed() > QUIET;
+        let tick = if quiet { QUIET_TICK_MILLIS } else { TICK_MILLIS };
         // A signal ends it early, which does no harm.
-        let _ = poll(&mut waited, PollTimeout::from(TICK_MILLIS));
+        let _ = poll(&mut waited, PollTimeout::from(tick));
         let told = reader.drain(&mut stacks, |id, stack| {
             store
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .keep(id, stack);
         });
+        if !told.is_empty() {
+            stirred = Instant::now();
+        }
         for stack in told {
             if let Err(TrySendError::Full(_)) = agent.try_send(stack) {
                 shared.dropped.fetch_add(1, Ordering::Relaxed);

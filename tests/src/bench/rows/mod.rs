@@ -63,7 +63,6 @@ fn in_turn(rounds: usize, tools: &[Tool], mut load: impl FnMut() -> Result<f64>)
         }
         for (tool, series) in order {
             let attached = tool.attach()?;
-            tool.settle();
             series.values.push(load()?);
             attached.detach()?;
         }
