@@ -22,10 +22,10 @@ for second in every(1):
     if second == 4:
         with psycopg.connect(autocommit=True) as admin:
             admin.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'close_wait_corpus'")
-    if second > 4 and sessions:
+    if second == 5:
         graveyard.extend(sessions.values())  # the bug: set aside, not closed
         sessions.clear()
         leaked(len(graveyard))
-    if second < 4:
-        for user in list(sessions):
+    if second != 4:
+        for user in range(8):
             use(user)

@@ -31,6 +31,8 @@ pub struct Group {
     closes: VecDeque<Nanos>,
     opened: u64,
     closed: u64,
+    /// See [`cleared`](Self::cleared).
+    cleared: u64,
     silent: Troughs,
     open: Troughs,
     /// What its connections had sent in all, as snapshots found it.
@@ -229,6 +231,16 @@ impl Group {
         if let Ok(place) = self.opens.binary_search_by_key(&at, |&(moment, _)| moment) {
             self.opens.remove(place);
         }
+    }
+
+    /// Connections that the process closed a while after their server had: it notices, if late.
+    #[must_use]
+    pub fn cleared(&self) -> u64 {
+        self.cleared
+    }
+
+    pub(super) fn cleared_one(&mut self) {
+        self.cleared += 1;
     }
 
     pub(super) fn closed(&mut self, at: Nanos, last_use: Option<Nanos>) {

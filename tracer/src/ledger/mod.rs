@@ -569,6 +569,13 @@ impl Ledger {
             group.sent_by_closed(connection.traffic().sends.unwrap_or(0));
             if established {
                 group.closed(at, connection.last_use());
+                // What answers the server's close at once has not been waiting for its turn in a pool.
+                if connection
+                    .peer_closed_at()
+                    .is_some_and(|closed| at >= closed.saturating_add(SECOND))
+                {
+                    group.cleared_one();
+                }
             }
             if let (Some(_), Some(opening)) = (connection.counted_at(), connection.opened_by()) {
                 group.tallies_mut().closed(opening.site);

@@ -304,6 +304,7 @@ pub fn retraction(finding: &Finding, process: &Process, resolution: Resolution) 
     let what = match finding.kind {
         Kind::NeverUsed => "that it had not used",
         Kind::CloseWait => "that the server had ended",
+        _ if finding.confidence == Confidence::Suspect => "that looked leaked",
         _ => "that it had leaked",
     };
     match resolution {

@@ -1,20 +1,21 @@
-//! Claims: the server has closed these connections and the application still holds the descriptors.
+//! Claims: the server has closed these connections, and the application will not close its end.
 //!
-//! Evidence: `CLOSE_WAIT` (or closed altogether) with a descriptor that refers to the socket. A descriptor
-//! is all that such a socket still costs, but each is one of the process's limit, and the code that keeps it
-//! believes that it has a connection.
+//! Evidence: `CLOSE_WAIT` (or closed altogether) with a descriptor that refers to the socket, while the process has gone
+//! on to open others: it works, and does not miss them. A descriptor is all that such a socket still costs, but each
+//! is one of the process's limit, and the code that keeps it believes that it has a connection. A descriptor that the
+//! process only inherited is in no pool of its own, and needs no such evidence.
 //!
-//! Blind: a pool that finds out only when it hands the connection out next is told the same; it is true of
-//! it, too, and harmless there if the pool is small.
+//! Not a claim but a `suspect`: a pool finds out when it hands the connection out next. So do those of a process that has
+//! opened none since, and those of one that was seen to close others late.
+//!
+//! Blind: a pool that is resting, and one lost connection among those that a pool clears late.
 
 use super::{Confidence, Kind, Policy, finding::Claim, view::View};
-use crate::{event::State, ledger::Connection};
+use crate::{event::State, ledger::Connection, owner::ProcessId};
 
-pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
-    let since = |connection: &Connection| {
-        view.now
-            .saturating_sub(connection.peer_closed_at().unwrap_or(connection.first_seen))
-    };
+pub(super) fn claim<'a>(process: ProcessId, view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
+    let died = |connection: &Connection| connection.peer_closed_at().unwrap_or(connection.first_seen);
+    let since = |connection: &Connection| view.now.saturating_sub(died(connection));
     let sockets: Vec<&Connection> = view
         .connections
         .iter()
@@ -24,17 +25,40 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         .filter(|connection| policy.single_look || since(connection) >= policy.soon())
         .collect();
     let longest = sockets.iter().map(|socket| since(socket)).max()?;
-    // When the server closed before attach, nobody knows how long ago: silence began before that.
-    let certain = longest >= policy.idle;
-    Some(Claim {
-        kind: Kind::CloseWait,
-        confidence: if certain {
+    let inherited =
+        |connection: &Connection| connection.opener.is_some_and(|opener| opener.process != process);
+    let opened_since = sockets
+        .iter()
+        .map(|socket| view.group.opens_after(died(socket).saturating_add(policy.soon())))
+        .max()
+        .unwrap_or(0);
+    let mut because = vec!["the server's end is closed, the descriptors are still held".to_owned()];
+    let mut but = Vec::new();
+    let confidence = if view.group.cleared() > 0 {
+        but.push(format!(
+            "it has closed {} others after their server had, as a pool does when it is asked for one",
+            view.group.cleared()
+        ));
+        Confidence::Suspect
+    } else if opened_since > 0 || sockets.iter().all(|socket| inherited(socket)) {
+        if opened_since > 0 {
+            because.push(format!("it has opened {opened_since} others since"));
+        }
+        // When the server closed before attach, nobody knows how long ago: silence began before that.
+        if longest >= policy.idle {
             Confidence::Certain
         } else {
             Confidence::Likely
-        },
-        because: vec!["the server's end is closed, the descriptors are still held".to_owned()],
-        but: Vec::new(),
+        }
+    } else {
+        but.push("it has opened no other since: a pool notices when it is asked for one".to_owned());
+        Confidence::Suspect
+    };
+    Some(Claim {
+        kind: Kind::CloseWait,
+        confidence,
+        because,
+        but,
         sockets,
     })
 }

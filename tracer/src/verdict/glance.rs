@@ -103,6 +103,12 @@ fn judge<'a>(
     if !signs.used_once {
         but.push("each has carried much, as pooled connections do".to_owned());
     }
+    if signs.outlasted {
+        but.push(
+            "those that fell silent later have carried more, as connections do that were opened together"
+                .to_owned(),
+        );
+    }
     if signs.next_in_line {
         but.push("others were closed after they had been silent for about as long".to_owned());
     }
@@ -153,6 +159,26 @@ fn judge<'a>(
     })
 }
 
+/// Whether of these, in the order in which they fell silent, each third has carried more than the one before, and the last
+/// one clearly so.
+fn outlasted(sockets: &[&Connection], rules: &Rules) -> bool {
+    let median = |third: &[&Connection]| {
+        let mut bytes: Vec<u64> = third
+            .iter()
+            .filter_map(|socket| socket.traffic().bytes_sent)
+            .collect();
+        bytes.sort_unstable();
+        bytes.get(bytes.len() / 2).copied()
+    };
+    let mut thirds = sockets.chunks(sockets.len().div_ceil(3).max(1)).map(median);
+    let (Some(Some(first)), Some(Some(second)), Some(Some(third))) =
+        (thirds.next(), thirds.next(), thirds.next())
+    else {
+        return false;
+    };
+    first < second && second < third && third * 100 >= first.saturating_mul(rules.differ)
+}
+
 /// How long after attach a single look knows more about what it suspects: by then the next one should have been
 /// opened, if they go on coming up. `None` when there is no such question.
 pub(super) fn decided_after(view: &View, policy: &Policy) -> Option<Nanos> {
@@ -197,6 +223,9 @@ struct Signs {
     used_once: bool,
     /// They have sent more or less often: what is used once by the same code has not.
     differ: bool,
+    /// The later they fell silent, the more they have carried: they were opened together, and who was done first has
+    /// rested since. Their order is that of their work then, and not that of their opening.
+    outlasted: bool,
     /// Others were closed after as long a silence.
     next_in_line: bool,
     /// How many may wait for an answer.
@@ -290,6 +319,7 @@ impl Signs {
                 [least, .., most] => u64::from(*most) * 100 >= u64::from(*least) * rules.differ,
                 _ => false,
             },
+            outlasted: outlasted(sockets, rules),
             next_in_line: longest < view.group.closed_after().saturating_mul(rules.rests),
             waiting: sockets.iter().filter(|socket| socket.maybe_waiting()).count(),
         })
@@ -297,7 +327,7 @@ impl Signs {
 
     /// Nothing says that they are a pool's.
     fn are_clean(&self) -> bool {
-        self.used_once && !self.are_used() && !self.next_in_line
+        self.used_once && !self.are_used() && !self.next_in_line && !self.outlasted
     }
 
     /// Whether others like them are used. As long as more come up, that one is in use at the moment says nothing.

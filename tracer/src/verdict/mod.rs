@@ -68,7 +68,7 @@ pub fn judge(ledger: &Ledger, now: Nanos, policy: &Policy, names: &Names) -> Vec
         let idle = idle.into_iter().flatten().max_by_key(|claim| claim.confidence);
         let claims = [
             idle,
-            close_wait::claim(&view, policy),
+            close_wait::claim(key.process, &view, policy),
             inherited::claim(&view, policy),
             never_used::claim(&view, policy),
         ];

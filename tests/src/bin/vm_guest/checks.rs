@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::{applications, boot, say};
 
 /// How long a leak runs before the single look: enough sockets to be sure of, at `applications`' pace.
-const LEAK_FIRST: Duration = Duration::from_secs(3);
+const LEAK_FIRST: Duration = Duration::from_secs(7);
 /// How long it is watched.
 const WATCH: &str = "6s";
 /// Exit code of `connleak` when it has found something.

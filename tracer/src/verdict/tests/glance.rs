@@ -48,6 +48,20 @@ fn a_pool_after_its_burst_is_nothing() {
 }
 
 #[test]
+fn a_batch_whose_parts_end_one_by_one_is_at_most_suspect() {
+    let mut world = World::unwatched();
+    let batch: Vec<Cookie> = (0..30).map(|_| world.connect()).collect();
+    // Each part is a little longer than the one before, so they fall silent in the order of their opening.
+    for step in 0..30 {
+        for &connection in &batch[step..] {
+            world.query(connection);
+        }
+        world.wait(300 * MS);
+    }
+    assert_eq!(look(&mut world), Some(Confidence::Suspect));
+}
+
+#[test]
 fn a_round_robin_pool_with_much_traffic_is_at_most_suspect() {
     let mut world = World::unwatched();
     let pool: Vec<Cookie> = (0..20).map(|_| world.connect()).collect();
