@@ -29,7 +29,10 @@ pub(super) fn claim<'a>(process: ProcessId, view: &View<'a>, policy: &Policy) ->
         |connection: &Connection| connection.opener.is_some_and(|opener| opener.process != process);
     let opened_since = sockets
         .iter()
-        .map(|socket| view.group.opens_after(died(socket).saturating_add(policy.soon())))
+        .map(|socket| {
+            view.group
+                .opens_after(died(socket).saturating_add(policy.rules.grace))
+        })
         .max()
         .unwrap_or(0);
     let mut because = vec!["the server's end is closed, the descriptors are still held".to_owned()];

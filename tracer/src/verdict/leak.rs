@@ -119,7 +119,9 @@ fn by_identity<'a>(view: &View<'a>, policy: &Policy, silent: &[&'a Connection]) 
         return surest;
     }
     let claim = judge(view, policy, silent, None)?;
-    let bounded = claim.confidence < Confidence::Certain;
+    // No two alike, and few: a purpose, a tenant or a user's session each.
+    let few = groups.len() == silent.len() && silent.len() < policy.rules.dozen;
+    let bounded = few || claim.confidence < Confidence::Certain;
     let why = format!(
         "they are for {known} different users, databases, applications or channels: a pool for each tenant looks like that"
     );
