@@ -206,8 +206,9 @@ impl Probes {
     fn attach_by(backend: Backend, databases: &Databases, options: Options) -> Result<Self> {
         let mut loaded = object::load(databases, options, backend)?;
         let mut missing: Vec<(&'static table::Probe, String)> = Vec::new();
-        let needed =
-            |probe: &&table::Probe| !options.looks_only || matches!(probe.hook, table::Hook::Iterator(_));
+        // Where snapshots need no program, to try the others tells whether this back-end works.
+        let looks_only = options.looks_only && backend.iterates();
+        let needed = |probe: &&table::Probe| !looks_only || matches!(probe.hook, table::Hook::Iterator(_));
         let probes: Vec<&'static table::Probe> = backend.probes().filter(needed).collect();
         let listeners = stacks::unix_listeners(databases);
         let mut receives = None;

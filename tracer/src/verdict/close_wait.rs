@@ -5,10 +5,12 @@
 //! is one of the process's limit, and the code that keeps it believes that it has a connection. A descriptor that the
 //! process only inherited is in no pool of its own, and needs no such evidence.
 //!
-//! Not a claim but a `suspect`: a pool finds out when it hands the connection out next. So do those of a process that has
-//! opened none since, and those of one that was seen to close others late.
+//! Or it has no other connection to the server left: that is all it has, and each is dead.
 //!
-//! Blind: a pool that is resting, and one lost connection among those that a pool clears late.
+//! Not a claim but a `suspect`: dead ones beside others that live, while none was opened since, since a pool finds out when it
+//! hands one out next; and those of a process that was seen to close others late.
+//!
+//! Blind: a pool that rests as a whole, and one lost connection among those that a pool clears late.
 
 use super::{Confidence, Kind, Policy, finding::Claim, view::View};
 use crate::{event::State, ledger::Connection, owner::ProcessId};
@@ -53,6 +55,8 @@ pub(super) fn claim<'a>(process: ProcessId, view: &View<'a>, policy: &Policy) ->
         } else {
             Confidence::Likely
         }
+    } else if view.taken().is_empty() {
+        Confidence::Likely
     } else {
         but.push("it has opened no other since: a pool notices when it is asked for one".to_owned());
         Confidence::Suspect
