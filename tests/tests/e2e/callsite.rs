@@ -1,6 +1,9 @@
 //! Which code: the finding names the function that leaks, live, in its replay, and as a flame graph's input.
 
-use std::process::Command;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use connleak_tests::{
@@ -12,6 +15,7 @@ use connleak_tests::{
     watch::Watch,
 };
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// Functions of the application's own on a finding's stack, innermost first.
 fn own<'a>(line: &'a Value, stack: &str) -> Vec<&'a str> {
@@ -94,24 +98,37 @@ fn to_main(line: &Value, stack: &str) -> Vec<String> {
     names
 }
 
+/// Builds one of the tests' C programs, `NAME.c`, in a folder.
+fn compile(folder: &TempDir, name: &str, flags: &[&str]) -> Result<PathBuf> {
+    let program = folder.path().join(name);
+    let built = Command::new("gcc")
+        .args(flags)
+        .arg("-o")
+        .arg(&program)
+        .arg(script_path(&format!("{name}.c")))
+        .status()
+        .context("gcc: cargo xtask setup installs it")?;
+    ensure!(built.success(), "gcc: {built}");
+    Ok(program)
+}
+
+/// A program that has leaked forty connections to a server of its own, watched from before the first.
+fn leaking(program: &Path) -> Result<(App, Watch)> {
+    let port = sink::start()?.to_string();
+    let mut app = App::start_command(Command::new(program).arg(&port))?;
+    let rule = format!("{port}=postgresql");
+    let watch = Watch::attached(["--port", &rule, "--pid", &app.pid().to_string(), "--idle", "1s"])?;
+    app.ask("leak 40", "LEAKED")?;
+    Ok((app, watch))
+}
+
 #[test]
 fn root_a_stack_without_frame_pointers_is_followed_to_main_and_the_last_use_is_the_last() -> Result<()> {
     require_root!();
     let place = tempfile::tempdir()?;
-    let program = place.path().join("leak_native");
-    let built = Command::new("gcc")
-        .args(["-O2", "-fomit-frame-pointer", "-o"])
-        .arg(&program)
-        .arg(script_path("leak_native.c"))
-        .status()
-        .context("gcc: cargo xtask setup installs it")?;
-    ensure!(built.success(), "gcc: {built}");
-    let port = sink::start()?.to_string();
-    let mut app = App::start_command(Command::new(&program).arg(&port))?;
+    let program = compile(&place, "leak_native", &["-O2", "-fomit-frame-pointer"])?;
+    let (app, mut watch) = leaking(&program)?;
     let pid = app.pid();
-    let rule = format!("{port}=postgresql");
-    let mut watch = Watch::attached(["--port", &rule, "--pid", &pid.to_string(), "--idle", "1s"])?;
-    app.ask("leak 40", "LEAKED")?;
     let told = watch.wait_for("the leak, with names", |line| {
         line["process"]["pid"] == pid
             && line["site"]["frames"].is_array()
@@ -149,20 +166,9 @@ fn root_a_stack_without_frame_pointers_is_followed_to_main_and_the_last_use_is_t
 fn root_code_that_a_program_compiles_has_the_names_that_it_writes_into_its_perf_map() -> Result<()> {
     require_root!();
     let place = tempfile::tempdir()?;
-    let program = place.path().join("leak_compiled");
-    let built = Command::new("gcc")
-        .args(["-O0", "-o"])
-        .arg(&program)
-        .arg(script_path("leak_compiled.c"))
-        .status()
-        .context("gcc: cargo xtask setup installs it")?;
-    ensure!(built.success(), "gcc: {built}");
-    let port = sink::start()?.to_string();
-    let mut app = App::start_command(Command::new(&program).arg(&port))?;
+    let program = compile(&place, "leak_compiled", &["-O0"])?;
+    let (app, mut watch) = leaking(&program)?;
     let pid = app.pid();
-    let rule = format!("{port}=postgresql");
-    let mut watch = Watch::attached(["--port", &rule, "--pid", &pid.to_string(), "--idle", "1s"])?;
-    app.ask("leak 40", "LEAKED")?;
     let told = watch.wait_for("the leak, with names", |line| {
         line["process"]["pid"] == pid && line["last_use"]["frames"].is_array()
     })?;

@@ -17,26 +17,21 @@ use crate::{event::State, ledger::Connection, owner::ProcessId};
 
 pub(super) fn claim<'a>(process: ProcessId, view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let died = |connection: &Connection| connection.peer_closed_at().unwrap_or(connection.first_seen);
-    let since = |connection: &Connection| view.now.saturating_sub(died(connection));
     let sockets: Vec<&Connection> = view
         .connections
         .iter()
         .copied()
         .filter(|connection| matches!(connection.state, State::PeerClosed | State::Closed))
         .filter(|connection| connection.established() && !connection.holders.is_empty())
-        .filter(|connection| policy.single_look || since(connection) >= policy.soon())
+        .filter(|connection| policy.single_look || view.now.saturating_sub(died(connection)) >= policy.soon())
         .collect();
-    let longest = sockets.iter().map(|socket| since(socket)).max()?;
+    let first_died = sockets.iter().map(|socket| died(socket)).min()?;
+    let longest = view.now.saturating_sub(first_died);
     let inherited =
         |connection: &Connection| connection.opener.is_some_and(|opener| opener.process != process);
-    let opened_since = sockets
-        .iter()
-        .map(|socket| {
-            view.group
-                .opens_after(died(socket).saturating_add(policy.rules.grace))
-        })
-        .max()
-        .unwrap_or(0);
+    let opened_since = view
+        .group
+        .opens_after(first_died.saturating_add(policy.rules.grace));
     let mut because = vec!["the server's end is closed, the descriptors are still held".to_owned()];
     let mut but = Vec::new();
     let confidence = if view.group.cleared() > 0 {

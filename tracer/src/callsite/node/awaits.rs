@@ -15,7 +15,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::heap::Heap;
+use super::heap::{Heap, published};
 use crate::callsite::{mapped::Symbols, process_memory::Memory};
 
 /// Promises that are followed from one beginning: `then` makes one each, too.
@@ -94,10 +94,7 @@ impl Awaits {
 
     /// Reads what a program publishes. `None` when it lacks something.
     pub fn of(memory: &impl Memory, symbols: &Symbols) -> Option<Self> {
-        let number = |name: &str| {
-            let address = symbols.address(memory, &format!("v8dbg_{name}"))?;
-            memory.u32(address).map(u32::cast_signed)
-        };
+        let number = |name: &str| published(memory, symbols, name);
         let offset = |name: &str| u64::try_from(number(name)?).ok();
         let kind = |name: &str| u16::try_from(number(name)?).ok();
         Some(Self {

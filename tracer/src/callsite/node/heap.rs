@@ -61,6 +61,12 @@ mod form {
     pub const ONE_BYTE: u16 = 8;
 }
 
+/// One of the numbers that V8 publishes for debuggers.
+pub(super) fn published(memory: &impl Memory, symbols: &Symbols, name: &str) -> Option<i32> {
+    let address = symbols.address(memory, &format!("v8dbg_{name}"))?;
+    memory.u32(address).map(u32::cast_signed)
+}
+
 impl Heap {
     /// The numbers of Node 20.20, for tests and for whoever fuzzes it: of a process they are read.
     pub const NODE_20: Self = Self {
@@ -95,10 +101,7 @@ impl Heap {
 
     /// Reads what a program publishes. `None` when it is not V8, or lacks something.
     pub fn of(memory: &impl Memory, symbols: &Symbols) -> Option<Self> {
-        let number = |name: &str| {
-            let address = symbols.address(memory, &format!("v8dbg_{name}"))?;
-            memory.u32(address).map(u32::cast_signed)
-        };
+        let number = |name: &str| published(memory, symbols, name);
         let offset = |name: &str| u64::try_from(number(name)?).ok();
         let kind = |name: &str| u16::try_from(number(name)?).ok();
         let tag = offset("HeapObjectTag")?;
