@@ -21,7 +21,7 @@ use crate::{
     case::Case,
     event::Nanos,
     journal,
-    ledger::Connection,
+    ledger::{Connection, WALKS_TO_BE_GONE},
     output::{code::Told, duration, text},
     probes::{Options, table},
     verdict::Finding,
@@ -214,9 +214,15 @@ impl Watch {
         self.agent.case.tracker.active().next().is_some()
     }
 
-    /// The last look, and the summary.
+    /// The last look, and the summary. What one walk alone leaves undecided is looked at again: nobody can come back for
+    /// it, and a socket that was closed a moment ago must not be counted as open.
     pub fn end(&mut self, report: &mut Report) -> Result<()> {
         self.refresh(report)?;
+        for _ in 1..WALKS_TO_BE_GONE {
+            if self.agent.case.ledger.undecided() {
+                self.refresh(report)?;
+            }
+        }
         let cost = Cost::of(&self.agent);
         end(&mut self.agent.case, report, &cost)?;
         self.agent.write_readings()

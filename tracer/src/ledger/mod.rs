@@ -104,7 +104,7 @@ impl Totals {
 
 /// So many walks in a row must miss a TCP socket whose connection has ended before it counts as let go of: one may
 /// miss a descriptor that changes hands, see the module's head. As long as nothing is lost, its end is told anyway.
-const WALKS_TO_BE_GONE: u32 = 3;
+pub const WALKS_TO_BE_GONE: u32 = 3;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -197,6 +197,16 @@ impl Ledger {
     #[must_use]
     pub fn unsettled(&self) -> bool {
         self.unsettled
+    }
+
+    /// Whether a socket whose connection has ended was missed by the last walk, but by too few in a row to count as let
+    /// go of: the next ones decide, unless its end is told meanwhile.
+    #[must_use]
+    pub fn undecided(&self) -> bool {
+        self.connections.iter().any(|connection| {
+            matches!(connection.state, State::Closing | State::Closed)
+                && (1..WALKS_TO_BE_GONE).contains(&connection.holders.missed())
+        })
     }
 
     /// A connection, by cookie.

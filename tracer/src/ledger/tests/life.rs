@@ -1,6 +1,7 @@
 //! A connection's life as events tell it: what is a close, whose it was, and what is none.
 
 use super::*;
+use crate::ledger::WALKS_TO_BE_GONE;
 
 #[test]
 fn a_socket_that_connects_anew_begins_a_new_life() {
@@ -154,6 +155,23 @@ fn a_half_close_is_not_a_close() {
     assert_eq!(books.holders(1), [holder(7, 3)]);
     assert_eq!(books.totals(), (1, 0, 0, 0));
     books.feed([destroyed(500, 1)]);
+    assert_eq!(books.closed, [(Cookie(1), Cause::Local)]);
+}
+
+/// The client's FIN is not acknowledged yet, so the kernel does not tell the end; the descriptor is closed.
+#[test]
+fn a_close_whose_end_is_not_told_is_undecided_until_enough_walks_have_missed_it() {
+    let mut books = Books::attached();
+    books.feed(opened(100, 1, 7));
+    books.snapshot(150, 160, [row(155, 1, 7, 3)]);
+    books.feed([change(200, 1, State::Established, State::Closing)]);
+    assert!(!books.ledger.undecided(), "no walk has missed it");
+    for walk in 1..u64::from(WALKS_TO_BE_GONE) {
+        books.snapshot(300 * walk, 300 * walk + 10, []);
+        assert!(books.ledger.undecided(), "walk {walk}");
+    }
+    books.snapshot(2000, 2010, []);
+    assert!(!books.ledger.undecided());
     assert_eq!(books.closed, [(Cookie(1), Cause::Local)]);
 }
 
