@@ -2,13 +2,13 @@
 
 use std::{
     collections::BTreeSet,
-    io::{self, BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader, Read as _},
     process::{Child, Command, Output, Stdio},
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use connleak_tests::programs;
 use serde_json::Value;
 
@@ -228,7 +228,7 @@ fn watch(applications: &Applications, backend: &str) -> Result<String> {
     let mut churn = boot::application("churn")
         .arg(applications.port.to_string())
         .spawn()?;
-    let lines = json(&agent.wait_with_output()?)?;
+    let lines = json(&agent.end()?)?;
     churn.kill()?;
     churn.wait()?;
     let words = applications.only_the_leaker_is_found(&lines)?;
@@ -268,20 +268,45 @@ fn every_connection_is_told(lines: &[Value], churn: u32) -> Result<()> {
     Ok(())
 }
 
+/// An agent that watches.
+struct Agent {
+    child: Child,
+    /// All that it prints, read from the start: on a slow machine a first look at many sockets is more than a pipe holds,
+    /// and an agent that waits for its reader does not say that it watches.
+    printed: JoinHandle<io::Result<Vec<u8>>>,
+}
+
+impl Agent {
+    /// Waits for it to end by itself.
+    fn end(mut self) -> Result<Output> {
+        let status = self.child.wait()?;
+        let printed = self.printed.join();
+        Ok(Output {
+            status,
+            stdout: printed.map_err(|_| anyhow!("the reader of its output panicked"))??,
+            stderr: Vec::new(),
+        })
+    }
+}
+
 /// `connleak watch`, once it says that from now on nothing is missed.
-fn watching(arguments: &[&str]) -> Result<Child> {
-    let mut agent = connleak(&["watch"])
+fn watching(arguments: &[&str]) -> Result<Agent> {
+    let mut child = connleak(&["watch"])
         .args(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    let mut errors = BufReader::new(agent.stderr.take().context("no standard error")?);
+    let mut output = child.stdout.take().context("no standard output")?;
+    let printed = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        output.read_to_end(&mut bytes).map(|_| bytes)
+    });
+    let mut errors = BufReader::new(child.stderr.take().context("no standard error")?);
     let mut line = String::new();
     errors.read_line(&mut line)?;
     ensure!(line.contains("watching"), "connleak watch: {line}");
-    // It must not wait for a reader.
     thread::spawn(move || io::copy(&mut errors, &mut io::stderr()));
-    Ok(agent)
+    Ok(Agent { child, printed })
 }
 
 /// However an agent ends, its kernel programs go with it. Nobody else loads any in this machine.
@@ -290,8 +315,8 @@ fn unload(applications: &Applications, backend: &str) -> Result<String> {
     let port = format!("{}=postgresql", applications.port);
     let mut agent = watching(&["--backend", backend, "--port", &port])?;
     let held = programs::loaded()?.len();
-    agent.kill()?;
-    agent.wait()?;
+    agent.child.kill()?;
+    agent.child.wait()?;
     gone("after kill -9")?;
     Ok(format!("{held} programs, gone with kill -9"))
 }
