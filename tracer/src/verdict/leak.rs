@@ -241,15 +241,13 @@ fn judge<'a>(
     Some(doubt(claim, why))
 }
 
-/// The longest that others like these have rested and been used again: opened, as they were, while the first of
-/// these was silent.
+/// The longest that others like these have rested and been used again: opened, as they were, since the first of them
+/// was. Sessions of people have pauses, and those that were there first show them first.
 fn came_back(view: &View, policy: &Policy, first: &Connection, who: Option<Who>) -> Nanos {
-    let since = first
-        .last_use()
-        .map(|last| last.saturating_add(policy.rules.grace));
+    let since = first.opened_at();
     let like = |cookie| {
         let other = view.ledger.connection(cookie);
-        other.is_some_and(|other| other.opened_at() > since && who.is_none_or(|who| other.who() == who))
+        other.is_some_and(|other| other.opened_at() >= since && who.is_none_or(|who| other.who() == who))
     };
     let rests = view.group.rests().iter();
     rests

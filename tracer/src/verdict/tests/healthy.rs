@@ -111,6 +111,20 @@ enum Part {
         every: u64,
         rest: u64,
     },
+    /// A visitor each so many steps, with a connection of his own: so many uses, pauses of up to so many steps between
+    /// them, and it is closed so many steps after the last.
+    Sessions {
+        every: u64,
+        uses: u64,
+        pause: u64,
+        linger: u64,
+    },
+    /// A pool of so many, all in use, that is made anew each so many steps; the old one is closed so many steps later.
+    Generations {
+        size: u64,
+        every: u64,
+        grace: u64,
+    },
     /// Connections that wait for news, opened one by one: two at most, since three that come up more than `--idle`
     /// apart are a blind spot of the leak rule.
     Listeners {
@@ -175,6 +189,25 @@ fn part(orders: &'static [Order]) -> impl Strategy<Value = Part> {
         1 => (1..3u64, 1..30u64, any::<bool>())
             .prop_map(|(count, every, purpose)| Part::Listeners { count, every, purpose }),
     ]
+}
+
+/// Visitors or generations, and perhaps something beside.
+fn replaced() -> impl Strategy<Value = Vec<Part>> {
+    let one = prop_oneof![
+        (2..15u64, 1..6u64, 2..60u64, 0..20u64).prop_map(|(every, uses, pause, linger)| Part::Sessions {
+            every,
+            uses,
+            pause,
+            linger
+        }),
+        (1..7u64, 10..60u64, 0..50u64).prop_map(|(size, every, grace)| Part::Generations {
+            size,
+            every,
+            grace
+        }),
+    ];
+    (one, prop::option::of(part(ORDERED)))
+        .prop_map(|(one, beside)| [Some(one), beside].into_iter().flatten().collect())
 }
 
 /// A connection of a pool.
@@ -340,6 +373,36 @@ impl<'a> Application<'a> {
                         world.query(top.cookie);
                     }
                 }
+                Part::Sessions {
+                    every,
+                    uses,
+                    pause,
+                    linger,
+                } => {
+                    let when = |session: &Pooled, number: u64| {
+                        let pauses = (0..number)
+                            .map(|pause_number| 1 + noise(session.born ^ pause_number << 32) % pause);
+                        session.born + pauses.sum::<u64>()
+                    };
+                    pool.close(world, |session| when(session, *uses) + linger <= step);
+                    for session in &pool.idle {
+                        if (1..=*uses).any(|number| when(session, number) == step) {
+                            world.query(session.cookie);
+                        }
+                    }
+                    if step.is_multiple_of(*every) {
+                        pool.idle.push(Pool::open(world, step));
+                    }
+                }
+                Part::Generations { size, every, grace } => {
+                    pool.close(world, |old| old.born + every + grace <= step);
+                    if step.is_multiple_of(*every) {
+                        pool.idle.extend((0..*size).map(|_| Pool::open(world, step)));
+                    }
+                    for current in pool.idle.iter().filter(|one| one.born + every > step) {
+                        world.query(current.cookie);
+                    }
+                }
                 Part::Listeners {
                     count,
                     every,
@@ -441,6 +504,20 @@ fn of_healthy_applications_whose_pools_have_an_order_three_in_two_hundred_at_mos
     let all = applications(400, ORDERED);
     let claims = claims(&all, Confidence::Likely);
     assert!(claims.len() * 200 <= all.len() * 3, "{claims:#?}");
+}
+
+#[test]
+fn of_visitors_and_of_pools_that_are_replaced_three_in_two_hundred_at_most_are_claimed() {
+    let mut runner = TestRunner::deterministic();
+    let strategy = (replaced(), prop_oneof![1 => Just(0), 3 => 0..200u64]);
+    let one = |_| strategy.new_tree(&mut runner).expect("an application").current();
+    let all: Vec<(Vec<Part>, u64)> = (0..400).map(one).collect();
+    let claims = claims(&all, Confidence::Likely);
+    assert!(
+        claims.len() * 200 <= all.len() * 3,
+        "{} {claims:#?}",
+        claims.len()
+    );
 }
 
 /// Those that hand out at random are a blind spot of `unreturned`, which is never certain.

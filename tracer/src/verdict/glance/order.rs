@@ -1,0 +1,182 @@
+//! In which order sockets from before attach fell silent: one by one as they were opened, or one generation after another.
+
+use super::super::{Policy, Rules, view::View};
+use crate::{event::Nanos, ledger::Connection};
+
+/// Sockets that fell silent before attach, in an order that tells of a leak.
+pub struct Pattern<'a> {
+    /// In the order in which they fell silent.
+    pub sockets: Vec<&'a Connection>,
+    /// How many others there are that are silent since before attach, and these.
+    pub silent: usize,
+    /// Over how long they fell silent.
+    pub spread: Nanos,
+    /// At how many moments.
+    pub distinct: u64,
+    /// Each moment is that of a whole generation.
+    pub in_generations: bool,
+}
+
+/// Looks for one by one first, then for those among them that are alike, then for generations.
+pub fn pattern<'a>(view: &View<'a>, policy: &Policy, attached_at: Nanos) -> Option<Pattern<'a>> {
+    let silent: Vec<&Connection> = view
+        .silent_for(0)
+        .filter(|connection| connection.opened_at().is_none())
+        // Those have a verdict of their own.
+        .filter(|connection| connection.never_sent() != Some(true))
+        .filter(|connection| connection.last_activity().is_some_and(|at| at < attached_at))
+        .collect();
+    // No pool opens more while these rest.
+    let passed_over = !policy.single_look && view.group.opens_after(attached_at) > 0;
+    let rules = &policy.rules;
+    let pattern = staggered(&silent, silent.clone(), passed_over, rules)
+        .or_else(|| staggered(&silent, alike(silent.clone()), passed_over, rules));
+    pattern.or_else(|| generations(silent, rules).filter(|_| passed_over))
+}
+
+/// Those of these that fell silent one by one, in the order in which they were opened; `None` when there is no order.
+fn staggered<'a>(
+    silent: &[&'a Connection],
+    sockets: Vec<&'a Connection>,
+    passed_over: bool,
+    rules: &Rules,
+) -> Option<Pattern<'a>> {
+    let sockets = in_order(sockets, rules);
+    let all: Vec<Nanos> = sockets
+        .iter()
+        .filter_map(|socket| socket.last_activity())
+        .collect();
+    let spread = all.last()? - all.first()?;
+    let apart = |pair: &&[Nanos]| pair[1] - pair[0] > rules.moment;
+    let distinct = 1 + all.windows(2).filter(apart).count();
+    if sockets.len() < rules.few || spread < rules.spread || distinct < rules.few {
+        return None;
+    }
+    // Several at once is what a pool does, too.
+    let bursts = distinct * 100 < sockets.len() * rules.staggered;
+    (!bursts || passed_over).then_some(Pattern {
+        sockets,
+        silent: silent.len(),
+        spread,
+        distinct: distinct as u64,
+        in_generations: false,
+    })
+}
+
+/// All of these, if they fell silent several at once, about as many each time, and each of a generation was opened after all of
+/// the one before: a pool that is made anew, and the old one kept.
+fn generations<'a>(mut silent: Vec<&'a Connection>, rules: &Rules) -> Option<Pattern<'a>> {
+    silent.sort_by_key(|socket| (socket.last_activity(), socket.cookie));
+    let (first, last) = (silent.first()?.last_activity()?, silent.last()?.last_activity()?);
+    let spread = last - first;
+    // Further apart than they are on average, twice.
+    let apart = spread.saturating_mul(2) / (silent.len() as u64 - 1).max(1);
+    let one = |before: &&Connection, next: &&Connection| {
+        next.last_activity() <= before.last_activity().map(|at| at.saturating_add(apart))
+    };
+    let all: Vec<&[&Connection]> = silent.chunk_by(one).collect();
+    let sizes = || all.iter().map(|generation| generation.len());
+    let alike = sizes().max()? <= sizes().min()?.saturating_mul(2);
+    let newest = |generation: &[&Connection]| generation.iter().filter_map(|socket| socket.inode()).max();
+    let oldest = |generation: &[&Connection]| generation.iter().filter_map(|socket| socket.inode()).min();
+    let follows = |pair: &[&[&Connection]]| {
+        newest(pair[0]).is_some_and(|newest| oldest(pair[1]).is_some_and(|oldest| newest < oldest))
+    };
+    let distinct = all.len();
+    let fits = distinct >= rules.few && spread >= rules.spread && alike && all.windows(2).all(follows);
+    fits.then_some(Pattern {
+        silent: silent.len(),
+        sockets: silent,
+        spread,
+        distinct: distinct as u64,
+        in_generations: true,
+    })
+}
+
+/// The most that have sent about as much as each other: what is used once by the same code has. All, where that is
+/// not known.
+fn alike(mut sockets: Vec<&Connection>) -> Vec<&Connection> {
+    if sockets.iter().any(|socket| socket.traffic().bytes_sent.is_none()) {
+        return sockets;
+    }
+    sockets.sort_by_key(|socket| (socket.traffic().bytes_sent, socket.cookie));
+    let mut most = 0..0;
+    let mut first = 0;
+    for last in 0..sockets.len() {
+        while !is_alike(sockets[first], sockets[last]) {
+            first += 1;
+        }
+        if last + 1 - first > most.len() {
+            most = first..last + 1;
+        }
+    }
+    sockets[most].to_vec()
+}
+
+/// Whether neither has sent more than half as much again as the other.
+fn is_alike(one: &Connection, other: &Connection) -> bool {
+    let (Some(one), Some(other)) = (one.traffic().bytes_sent, other.traffic().bytes_sent) else {
+        return true;
+    };
+    one.max(other).saturating_mul(2) <= one.min(other).saturating_mul(3)
+}
+
+/// Those that were used last in the order in which they were opened, by descriptor or by inode number; none when
+/// too few of them were.
+fn in_order<'a>(sockets: Vec<&'a Connection>, rules: &Rules) -> Vec<&'a Connection> {
+    let Some(gaps) = sockets.len().checked_sub(1) else {
+        return sockets;
+    };
+    let by_descriptor = rising(sockets.clone(), rules, |socket| {
+        Some(u64::from(socket.holders.first()?.fd))
+    });
+    let by_inode = rising(sockets, rules, Connection::inode);
+    let most = if by_inode.len() > by_descriptor.len() {
+        by_inode
+    } else {
+        by_descriptor
+    };
+    let others = gaps + 1 - most.len();
+    if others * 100 <= gaps * (100 - rules.ordered.min(100)) {
+        most
+    } else {
+        Vec::new()
+    }
+}
+
+/// The longest run of numbers that rise over time. Sockets that fell silent together may be in any order.
+fn rising<'a>(
+    mut sockets: Vec<&'a Connection>,
+    rules: &Rules,
+    number: impl Fn(&Connection) -> Option<u64>,
+) -> Vec<&'a Connection> {
+    sockets.sort_by_key(|socket| (socket.last_activity(), socket.cookie));
+    let mut timed: Vec<(Nanos, u64, &Connection)> = Vec::new();
+    for socket in sockets {
+        let (Some(at), Some(number)) = (socket.last_activity(), number(socket)) else {
+            continue;
+        };
+        let near = timed
+            .last()
+            .filter(|last| at.saturating_sub(last.0) <= rules.moment);
+        timed.push((near.map_or(at, |last| last.0), number, socket));
+    }
+    timed.sort_by_key(|&(at, number, _)| (at, number));
+    // Patience sorting: of the runs of each length the smallest end, and of each number the one before it.
+    let mut ends: Vec<usize> = Vec::new();
+    let mut before: Vec<Option<usize>> = Vec::with_capacity(timed.len());
+    for (place, &(_, number, _)) in timed.iter().enumerate() {
+        let length = ends.partition_point(|&end| timed[end].1 < number);
+        before.push(length.checked_sub(1).map(|shorter| ends[shorter]));
+        match ends.get_mut(length) {
+            Some(end) => *end = place,
+            None => ends.push(place),
+        }
+    }
+    let last = ends.last().copied();
+    let mut run: Vec<&Connection> = std::iter::successors(last, |&place| before[place])
+        .map(|place| timed[place].2)
+        .collect();
+    run.sort_by_key(|socket| (socket.last_activity(), socket.cookie));
+    run
+}
