@@ -508,8 +508,9 @@ fn reasons(refused: &[(Backend, String)]) -> String {
     texts.join(", ")
 }
 
-/// The kernel's types took some 20 MiB, which are free by now and would stay with the allocator for ever.
-fn give_back_memory() {
+/// What is free goes back to the kernel: what was needed for a moment (types, other processes' files) would stay with the
+/// allocator for ever.
+pub fn give_back_memory() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes a number, touches only what is free.
     unsafe {
