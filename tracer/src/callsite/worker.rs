@@ -22,10 +22,7 @@ use anyhow::{Context as _, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Site, SiteId, Source, native::Symbols, reader::Reader, store::Store};
-use crate::{
-    event::Stack,
-    probes::{give_back_memory, stacks::Stacks},
-};
+use crate::{event::Stack, probes::stacks::Stacks};
 
 /// How often the ring is looked at, in milliseconds: its writers wake nobody, unless much is waiting.
 const TICK_MILLIS: u16 = 50;
@@ -179,18 +176,12 @@ fn read(
 ) {
     let mut reader = Reader::new(thread_dumps);
     let mut stirred = Instant::now();
-    let mut was_quiet = false;
     while !shared.stop.load(Ordering::Relaxed) {
         if reader.look_for_processes(&mut stacks) {
             stirred = Instant::now();
         }
         let mut waited = [PollFd::new(stacks.as_fd(), PollFlags::POLLIN)];
         let quiet = stirred.elapsed() > QUIET;
-        if quiet && !was_quiet {
-            // Reading the files of all processes took some MiB.
-            give_back_memory();
-        }
-        was_quiet = quiet;
         let tick = if quiet { QUIET_TICK_MILLIS } else { TICK_MILLIS };
         // A signal ends it early, which does no harm.
         let _ = poll(&mut waited, PollTimeout::from(tick));
