@@ -11,6 +11,8 @@ use connleak::callsite::{
 
 mod input;
 mod memory;
+#[path = "../../tracer/src/callsite/java/walk/tests/small.rs"]
+mod small;
 
 /// As JDK 17 has it, in small: blocks of code everywhere.
 fn layout() -> Layout {
@@ -27,22 +29,7 @@ fn layout() -> Layout {
             deoptimised: Place::Address(48),
             original_pc: 56,
         },
-        method: Method {
-            constant: 0,
-            constants: 0,
-            name: 8,
-            code_size: 10,
-            flags: 12,
-            constant_size: 16,
-            holder: 0,
-            length: 8,
-            pool_size: 16,
-            class_name: 0,
-            class_constants: 8,
-            source: Source::Constants(12),
-            symbol_length: 0,
-            symbol_body: 2,
-        },
+        method: small::METHOD,
         call_stub_return: 0x2000,
         anchor: [0, 8, 16],
         excluded: 0,

@@ -28,7 +28,7 @@ use self::{
 use crate::{dist, process::step, workspace::Workspace};
 
 /// An emulated machine takes a minute for everything, when it has a processor for itself.
-const PATIENCE: Duration = Duration::from_mins(5);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Flags of `cargo xtask vm`
 #[derive(Debug, clap::Args)]

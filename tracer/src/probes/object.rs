@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
-    Btf, Ebpf, EbpfLoader,
+    Btf, Ebpf, EbpfLoader, VerifierLogLevel,
     maps::lpm_trie::{Key, LpmTrie},
 };
 use connleak_ebpf::Offsets;
@@ -74,9 +74,14 @@ pub fn load(databases: &Databases, options: Options, backend: Backend) -> Result
 fn loader() -> EbpfLoader<'static> {
     let limit = getrlimit(Resource::RLIMIT_NOFILE);
     let lowered = limit.is_ok_and(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, 0, most).is_ok());
-    let loader = EbpfLoader::new();
+    let mut loader = EbpfLoader::new();
     if let (true, Ok((usual, most))) = (lowered, limit) {
         let _no_higher_than_it_was = setrlimit(Resource::RLIMIT_NOFILE, usual, most);
+    }
+    if !tracing::enabled!(tracing::Level::DEBUG) {
+        // A program that is refused is loaded again and again until its log fits a buffer. With a trace of every
+        // instruction that kept an emulated 5.10, which refuses a few, busy for 70 seconds; this leaves what was wrong.
+        loader.verifier_log_level(VerifierLogLevel::STATS);
     }
     loader
 }

@@ -5,10 +5,16 @@
 //! scheduler does keep. A server that serves all from one thread (Redis) tells nothing: then it stays unknown.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    thread,
+};
+
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
 };
 
 use super::clock;
@@ -46,9 +52,9 @@ pub fn date(snapshot: &mut Snapshot, ends: &[ServerEnd], known: impl Fn(Cookie) 
     for end in ends {
         *per_process.entry(end.pid).or_default() += 1;
     }
-    let Some(skew) = skew() else { return };
     let mut threads: HashMap<u32, HashMap<u32, PathBuf>> = HashMap::new();
-    for row in &mut snapshot.observations {
+    let mut runs = Vec::new();
+    for (index, row) in snapshot.observations.iter().enumerate() {
         if !undated(&row.server.place) || row.traffic.last_received.is_some() || known(row.cookie) {
             continue;
         }
@@ -66,26 +72,65 @@ pub fn date(snapshot: &mut Snapshot, ends: &[ServerEnd], known: impl Fn(Cookie) 
             };
             task.clone()
         };
-        if let Some(ran) = last_run(&task) {
-            let at = ran.saturating_add_signed(skew).min(row.at);
+        if let Some(run) = last_run(&task) {
+            runs.push((index, run));
+        }
+    }
+    let skews = skews(runs.iter().map(|(_, run)| run.processor).collect());
+    for (index, run) in runs {
+        // No skew: a processor that we are not allowed on.
+        if let Some(skew) = skews.get(&run.processor) {
+            let row = &mut snapshot.observations[index];
+            let at = run.at.saturating_add_signed(*skew).min(row.at);
             row.traffic.last_sent = Some(at);
             row.traffic.last_received = Some(at);
         }
     }
 }
 
-/// What to add to the scheduler's clock to get `CLOCK_MONOTONIC`: this very thread ran just now.
-fn skew() -> Option<i64> {
-    let ours = last_run(Path::new("/proc/thread-self"))?;
-    i64::try_from(i128::from(clock::monotonic()) - i128::from(ours)).ok()
+/// When a task was last put on a processor.
+#[derive(Clone, Copy)]
+struct Run {
+    /// By that processor's scheduler clock.
+    at: Nanos,
+    processor: usize,
 }
 
-/// When a task was last put on a processor, by the scheduler's clock (`se.exec_start` of `/proc/PID/sched`,
-/// milliseconds with six decimals).
-fn last_run(task: &Path) -> Option<Nanos> {
+/// What to add to each processor's scheduler clock to get `CLOCK_MONOTONIC`.
+///
+/// That clock leaves out the time that the processor spent on interrupts and that a hypervisor took from it
+/// (`update_rq_clock_task` of the kernel's `sched/core.c`), so two processors of one machine were seen 14 seconds apart
+/// after five hours. Hence a thread of ours goes to each of them: it has run there just now.
+fn skews(processors: BTreeSet<usize>) -> HashMap<usize, i64> {
+    let measure = || processors.into_iter().filter_map(|one| Some((one, skew(one)?)));
+    thread::scope(|scope| scope.spawn(|| measure().collect()).join()).unwrap_or_default()
+}
+
+/// The same for one; moves this thread there.
+fn skew(processor: usize) -> Option<i64> {
+    let mut only = CpuSet::new();
+    only.set(processor).ok()?;
+    sched_setaffinity(Pid::from_raw(0), &only).ok()?;
+    let ours = last_run(Path::new("/proc/thread-self"))?;
+    i64::try_from(i128::from(clock::monotonic()) - i128::from(ours.at)).ok()
+}
+
+/// When and where a task last ran: `se.exec_start` of `/proc/PID/sched` (milliseconds with six decimals) and
+/// `processor` of `/proc/PID/stat`. One that runs between the two is in use.
+fn last_run(task: &Path) -> Option<Run> {
     let text = fs::read_to_string(task.join("sched")).ok()?;
     let head = text.get(..SCHED_HEAD.min(text.len())).unwrap_or(&text);
-    parse_exec_start(head)
+    Some(Run {
+        at: parse_exec_start(head)?,
+        processor: parse_processor(&fs::read(task.join("stat")).ok()?)?,
+    })
+}
+
+/// Field 39 of `/proc/PID/stat` (proc(5)). Field 2 is the name, in brackets, and may hold anything.
+fn parse_processor(stat: &[u8]) -> Option<usize> {
+    let name_ends = stat.iter().rposition(|&byte| byte == b')')?;
+    let rest = std::str::from_utf8(&stat[name_ends + 1..]).ok()?;
+    rest.split_ascii_whitespace().nth(39 - 3)?.parse().ok()
 }
 
 fn parse_exec_start(text: &str) -> Option<Nanos> {
@@ -163,6 +208,44 @@ mod tests {
         ] {
             assert_eq!(parse_exec_start(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn the_processor_is_read_whatever_the_name_is() {
+        let rest = (3..=52)
+            .map(|field| field.to_string())
+            .collect::<Vec<_>>()
+            .join(" ");
+        for name in ["psql", "a) R 1 (b", "\u{fffd} 1 2"] {
+            let stat = format!("7 ({name}) {rest}\n");
+            assert_eq!(parse_processor(stat.as_bytes()), Some(39), "{name}");
+        }
+        for wrong in [&b""[..], b"7 (psql", b"7 (psql) R 1 2", b"\xff) \xff"] {
+            assert_eq!(parse_processor(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn each_processor_says_now() {
+        let all: BTreeSet<usize> = (0..thread::available_parallelism().map_or(1, usize::from)).collect();
+        for (processor, skew) in skews(all) {
+            // On that processor, a task that runs now.
+            let ran = thread::scope(|scope| {
+                let here = || skew_and_run(processor).map(|run| run.at);
+                scope.spawn(here).join().unwrap_or_default()
+            });
+            let told = ran.map(|at| at.saturating_add_signed(skew));
+            let now = clock::monotonic();
+            assert!(
+                told.is_some_and(|at| now.abs_diff(at) < SECOND),
+                "{processor}: {told:?}, {now}"
+            );
+        }
+    }
+
+    fn skew_and_run(processor: usize) -> Option<Run> {
+        skew(processor)?;
+        last_run(Path::new("/proc/thread-self"))
     }
 
     #[test]

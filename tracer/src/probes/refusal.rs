@@ -1,7 +1,7 @@
 //! Why the kernel refused a program, in one line.
 //!
-//! The verifier explains itself with a trace of every instruction that it looked at, thousands of lines of which
-//! the last ones say what was wrong. The whole of it goes to the log (`-vv`).
+//! The verifier says what was wrong, then statistics. With `-vv` it is asked for a trace of every instruction that it looked at
+//! before, thousands of lines, and the whole of it goes to the log.
 
 use aya::programs::ProgramError;
 

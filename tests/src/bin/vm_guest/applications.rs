@@ -89,11 +89,13 @@ pub fn bursts(port: u16) -> Result<()> {
     }
 }
 
-/// Opens and closes as fast as it can, so that the kernel uses the memory of one socket for the next.
+/// Opens and closes as fast as it can, so that the kernel uses the memory of one socket for the next. Says when it is
+/// done.
 pub fn churn(port: u16) -> Result<()> {
     for _ in 0..CHURN {
         connect(port)?;
     }
+    super::say("done");
     // Whoever watches has time to see whose connections they were.
     loop {
         thread::sleep(PACE);

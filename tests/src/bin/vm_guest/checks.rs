@@ -10,14 +10,18 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use connleak_tests::programs;
+use nix::{
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
 use serde_json::Value;
 
 use super::{applications, boot, say};
 
 /// How long a leak runs before the single look: enough sockets to be sure of, at `applications`' pace.
 const LEAK_FIRST: Duration = Duration::from_secs(7);
-/// How long it is watched.
-const WATCH: &str = "6s";
+/// How long it is watched, at least.
+const WATCH: Duration = Duration::from_secs(6);
 /// Exit code of `connleak` when it has found something.
 const FOUND: i32 = 3;
 /// The kernel frees programs a moment after the last descriptor is closed.
@@ -220,17 +224,21 @@ fn watch(applications: &Applications, backend: &str) -> Result<String> {
         "--events",
         "--idle",
         "1s",
-        "--for",
-        WATCH,
         "--port",
         &port,
     ])?;
+    let began = Instant::now();
     let mut churn = boot::application("churn")
         .arg(applications.port.to_string())
+        .stdout(Stdio::piped())
         .spawn()?;
-    let lines = json(&agent.end()?)?;
+    let mut done = String::new();
+    BufReader::new(churn.stdout.take().context("churn has no output")?).read_line(&mut done)?;
+    thread::sleep(WATCH.saturating_sub(began.elapsed()));
+    let lines = json(&agent.interrupt()?)?;
     churn.kill()?;
     churn.wait()?;
+    ensure!(done.trim() == "done", "churn ended early");
     let words = applications.only_the_leaker_is_found(&lines)?;
     every_connection_is_told(&lines, churn.id())?;
     let summary = lines
@@ -277,8 +285,9 @@ struct Agent {
 }
 
 impl Agent {
-    /// Waits for it to end by itself.
-    fn end(mut self) -> Result<Output> {
+    /// Ends it as Ctrl-C does.
+    fn interrupt(mut self) -> Result<Output> {
+        signal::kill(Pid::from_raw(self.child.id().try_into()?), Signal::SIGINT)?;
         let status = self.child.wait()?;
         let printed = self.printed.join();
         Ok(Output {

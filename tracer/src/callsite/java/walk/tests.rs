@@ -1,5 +1,7 @@
 //! A machine made of bytes: one interpreted frame that calls one compiled one, in which another method is inlined.
 
+mod small;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -37,22 +39,7 @@ fn layout() -> Layout {
             deoptimised: Place::Address(48),
             original_pc: 56,
         },
-        method: Method {
-            constant: 0,
-            constants: 0,
-            name: 8,
-            code_size: 10,
-            flags: 12,
-            constant_size: 16,
-            holder: 0,
-            length: 8,
-            pool_size: 16,
-            class_name: 0,
-            class_constants: 8,
-            source: Source::Constants(12),
-            symbol_length: 0,
-            symbol_body: 2,
-        },
+        method: small::METHOD,
         call_stub_return: CALL_STUB,
         anchor: [0, 8, 16],
         excluded: 0,
