@@ -55,7 +55,7 @@ impl Pace {
 
     /// Time from one look at the ring buffer to the next.
     #[must_use]
-    pub fn between_reads(self, seen: Seen) -> Duration {
+    pub fn between_reads(seen: Seen) -> Duration {
         if seen.quiet > LULL { RELAXED_TICK } else { TICK }
     }
 
@@ -99,8 +99,8 @@ mod tests {
         assert_eq!(after(30), FULL);
         assert_eq!(after(38), Duration::from_secs(4));
         assert_eq!(after(3600), RELAXED);
-        assert_eq!(USUAL.between_reads(quiet_for(10)), TICK);
-        assert_eq!(USUAL.between_reads(quiet_for(11)), RELAXED_TICK);
+        assert_eq!(Pace::between_reads(quiet_for(10)), TICK);
+        assert_eq!(Pace::between_reads(quiet_for(11)), RELAXED_TICK);
     }
 
     #[test]
