@@ -3,8 +3,8 @@
 //!
 //! Pure: what has been seen comes in, a time comes out. Events reach the agent whatever the pace is (the kernel
 //! keeps them), so slowing down delays a verdict only where no event tells: sockets that fall silent. Those are
-//! looked at at full pace until they have been silent for `--idle`, and then for as long again before the pace
-//! has halved. Where a finding stands, the first takes five times as long, and it slows down less.
+//! looked at at full pace until they have been silent for `--idle`, and then ever less often: by half of the silence
+//! since then, or, where a finding stands, by a tenth of it, so that what time alone makes surer is told a tenth late.
 
 use std::time::Duration;
 
@@ -17,12 +17,12 @@ pub const FASTEST: Duration = Duration::from_millis(250);
 const RELAXED: Duration = Duration::from_secs(10);
 /// The same where a finding stands: that one of its sockets is used again is noticed that late.
 const ATTENTIVE: Duration = Duration::from_secs(5);
-/// A finding may become surer with time alone: no rule waits for more than so many times `--idle`.
-const MATURING: u32 = 5;
 /// How often the ring buffer is read. Nobody waits for it: the programs wake the agent when much is waiting.
 const TICK: Duration = Duration::from_millis(50);
-/// The same on a quiet host: the first event after a long silence may wait this long.
+/// The same on a quiet host: the first event after a silence may wait this long …
 const RELAXED_TICK: Duration = Duration::from_millis(250);
+/// … of so long.
+const LULL: Duration = Duration::from_secs(10);
 
 /// What the pace depends on.
 #[derive(Clone, Copy, Debug)]
@@ -55,12 +55,8 @@ impl Pace {
 
     /// Time from one look at the ring buffer to the next.
     #[must_use]
-    pub fn between_reads(self, seen: Seen) -> Duration {
-        if self.wanted(seen) > self.full() {
-            RELAXED_TICK
-        } else {
-            TICK
-        }
+    pub fn between_reads(seen: Seen) -> Duration {
+        if seen.quiet > LULL { RELAXED_TICK } else { TICK }
     }
 
     /// Idle times must be fresher than what they are compared with.
@@ -69,12 +65,12 @@ impl Pace {
     }
 
     fn wanted(self, seen: Seen) -> Duration {
-        let (since, longest) = if seen.suspicious {
-            (self.idle * MATURING, ATTENTIVE)
+        let (part, longest) = if seen.suspicious {
+            (10, ATTENTIVE)
         } else {
-            (self.idle, RELAXED)
+            (2, RELAXED)
         };
-        (seen.quiet.saturating_sub(since) / 2).clamp(self.full(), longest)
+        (seen.quiet.saturating_sub(self.idle) / part).clamp(self.full(), longest)
     }
 }
 
@@ -103,20 +99,21 @@ mod tests {
         assert_eq!(after(30), FULL);
         assert_eq!(after(38), Duration::from_secs(4));
         assert_eq!(after(3600), RELAXED);
-        assert_eq!(USUAL.between_reads(quiet_for(30)), TICK);
-        assert_eq!(USUAL.between_reads(quiet_for(3600)), RELAXED_TICK);
+        assert_eq!(Pace::between_reads(quiet_for(10)), TICK);
+        assert_eq!(Pace::between_reads(quiet_for(11)), RELAXED_TICK);
     }
 
     #[test]
-    fn a_standing_finding_is_followed_at_full_pace_until_time_alone_makes_it_no_surer() {
-        let quiet_for = |seconds| Seen {
-            suspicious: true,
-            ..quiet_for(seconds)
+    fn a_standing_finding_is_followed_closely_enough_to_become_surer_a_tenth_late() {
+        let after = |seconds| {
+            USUAL.between_snapshots(Seen {
+                suspicious: true,
+                ..quiet_for(seconds)
+            })
         };
-        assert_eq!(USUAL.between_snapshots(quiet_for(150)), FULL);
-        assert_eq!(USUAL.between_reads(quiet_for(150)), TICK);
-        assert_eq!(USUAL.between_snapshots(quiet_for(156)), Duration::from_secs(3));
-        assert_eq!(USUAL.between_snapshots(quiet_for(3600)), ATTENTIVE);
+        assert_eq!(after(40), FULL);
+        assert_eq!(after(60), Duration::from_secs(3));
+        assert_eq!(after(3600), ATTENTIVE);
     }
 
     #[test]

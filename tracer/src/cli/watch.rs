@@ -188,7 +188,7 @@ impl Watch {
         loop {
             let seen = self.seen();
             let refresh = self.refreshed + self.pace.between_snapshots(seen);
-            let read = Instant::now() + self.pace.between_reads(seen);
+            let read = Instant::now() + Pace::between_reads(seen);
             tokio::select! {
                 biased;
                 _ = interrupt.recv() => break,
