@@ -106,9 +106,8 @@ fn judge<'a>(
     }
     if let (Some(rest), true) = (signs.came_back, signs.added > 0 && !signs.are_used(policy)) {
         because.push(format!(
-            "{} of them have been silent for {} times as long as any had that was used again: {:.1} s",
+            "{} of them have been silent for longer than any that was used again had rested: {:.1} s",
             signs.outlast,
-            rules.rests,
             Duration::from_nanos(rest).as_secs_f64()
         ));
     }

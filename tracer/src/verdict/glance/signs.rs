@@ -41,7 +41,7 @@ pub struct Signs {
     pub used_again: bool,
     /// The longest that one of those had rested when it was used again, passed over by newer ones.
     pub came_back: Option<Nanos>,
-    /// How many have been silent for several times as long as that.
+    /// How many have been silent for several times as long as that, and as `--idle`.
     pub outlast: usize,
     /// The newest fell silent as lately as is to be expected.
     pub recent: bool,
@@ -120,6 +120,9 @@ impl Signs {
             .flat_map(|other| rests(other).filter(|rest| passed_over(other, rest)))
             .map(|rest| rest.seen.saturating_sub(rest.from))
             .max();
+        // People pause for long, too, and what they left is swept away at last: it has to be as long as makes a leak certain.
+        let long = policy.idle.saturating_mul(rules.sure);
+        let long = long.max(came_back.unwrap_or(0).saturating_mul(rules.rests));
         // One that is newer is the next of them.
         let alone = silent == sockets.len() && others.iter().all(|other| other.inode() > newest);
         let sends = |of: &[&Connection]| {
@@ -144,9 +147,7 @@ impl Signs {
             came_back,
             outlast: sockets
                 .iter()
-                .filter(|socket| {
-                    view.silent(socket) >= came_back.map(|rest| rest.saturating_mul(rules.rests))
-                })
+                .filter(|socket| view.silent(socket) >= Some(long))
                 .count(),
             // Beside others, at work or at rest, and for a look that cannot wait, it has to go on at its own pace.
             recent: if alone && !policy.single_look {

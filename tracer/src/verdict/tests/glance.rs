@@ -162,12 +162,12 @@ fn visitors_whose_connections_are_kept_are_told_from_those_who_are_in_the_middle
         let mut world = World::unwatched();
         world.policy.idle = 2 * SECOND;
         let mut open = Vec::new();
-        visitors(&mut world, 0, 50, &mut open, kept);
+        visitors(&mut world, 0, 120, &mut open, kept);
         world.attach();
         let mut surest = None;
         // Not for long: what is opened in view has a rule of its own.
         for part in 0..9 {
-            visitors(&mut world, 50 + 3 * part, 3, &mut open, kept);
+            visitors(&mut world, 120 + 3 * part, 3, &mut open, kept);
             surest = surest.max(world.findings().iter().map(|finding| finding.confidence).max());
         }
         if kept {
