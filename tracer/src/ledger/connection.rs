@@ -53,6 +53,14 @@ pub struct Rest {
     pub seen: Nanos,
 }
 
+impl Rest {
+    /// How long it has lasted at least, in nanoseconds.
+    #[must_use]
+    pub fn length(&self) -> Nanos {
+        self.seen.saturating_sub(self.from)
+    }
+}
+
 /// See the module's head. There may be many, so it is kept small (a test says how small); what is unknown of most,
 /// or takes less room than it says, is behind a method.
 #[expect(

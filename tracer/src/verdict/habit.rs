@@ -46,13 +46,8 @@ impl Growth {
             .filter_map(|connection| connection.opened_at())
             .collect();
         all.sort_unstable();
-        let rests = || {
-            view.group
-                .rests()
-                .iter()
-                .filter(|rest| rest.seen.saturating_sub(rest.from) >= grace)
-        };
-        let lent: BTreeSet<Cookie> = rests().map(|rest| rest.cookie).collect();
+        let rests = view.group.rests().iter().filter(|rest| rest.length() >= grace);
+        let lent: BTreeSet<Cookie> = rests.map(|rest| rest.cookie).collect();
         // One gap does not undo what came before or after it.
         let steady = all
             .chunk_by(|before, next| next - before <= policy.idle)

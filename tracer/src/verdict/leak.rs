@@ -251,7 +251,7 @@ fn came_back(view: &View, policy: &Policy, first: &Connection, who: Option<Who>)
     };
     let rests = view.group.rests().iter();
     rests
-        .map(|rest| (rest.seen.saturating_sub(rest.from), rest.cookie))
+        .map(|rest| (rest.length(), rest.cookie))
         .filter(|&(time, cookie)| time >= policy.idle && like(cookie))
         .map(|(time, _)| time)
         .max()

@@ -75,7 +75,7 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         .rests()
         .iter()
         .filter(|rest| rest.from >= first || ended_together(rest, &rests))
-        .map(|rest| rest.seen.saturating_sub(rest.from))
+        .map(Rest::length)
         .max()
         .unwrap_or(0);
     let bounded = view.group.opens_after(first) <= view.group.closes_after(first);
@@ -130,8 +130,7 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
 /// Whether another of these was taken up again at the same look: then work began, and it was not that one more was
 /// missing.
 fn ended_together(rest: &Rest, rests: &[&Rest]) -> bool {
-    let long =
-        |other: &Rest| (other.seen - other.from.min(other.seen)) * 2 >= rest.seen.saturating_sub(rest.from);
+    let long = |other: &Rest| other.length() * 2 >= rest.length();
     rests
         .iter()
         .any(|other| other.seen == rest.seen && other.cookie != rest.cookie && long(other))

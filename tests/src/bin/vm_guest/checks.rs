@@ -82,9 +82,9 @@ impl Drop for Applications {
 impl Applications {
     fn start() -> Result<Self> {
         let mut server = boot::application("server").stdout(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        BufReader::new(server.stdout.take().context("the server has no output")?).read_line(&mut line)?;
-        let port: u16 = line.trim().parse().context("the server did not say its port")?;
+        let port: u16 = first_line(&mut server)?
+            .parse()
+            .context("the server did not say its port")?;
         let start = |name: &str| boot::application(name).arg(port.to_string()).spawn();
         Ok(Self {
             port,
@@ -124,6 +124,17 @@ impl Applications {
             last["finding"]["sockets"]
         ))
     }
+}
+
+/// What an application says first; empty if it ends without a word.
+fn first_line(application: &mut Child) -> Result<String> {
+    let output = application
+        .stdout
+        .take()
+        .context("an application without output")?;
+    let mut line = String::new();
+    BufReader::new(output).read_line(&mut line)?;
+    Ok(line.trim().to_owned())
 }
 
 fn connleak(arguments: &[&str]) -> Command {
@@ -232,13 +243,12 @@ fn watch(applications: &Applications, backend: &str) -> Result<String> {
         .arg(applications.port.to_string())
         .stdout(Stdio::piped())
         .spawn()?;
-    let mut done = String::new();
-    BufReader::new(churn.stdout.take().context("churn has no output")?).read_line(&mut done)?;
+    let said = first_line(&mut churn)?;
     thread::sleep(WATCH.saturating_sub(began.elapsed()));
     let lines = json(&agent.interrupt()?)?;
     churn.kill()?;
     churn.wait()?;
-    ensure!(done.trim() == "done", "churn ended early");
+    ensure!(said == "done", "churn ended early");
     let words = applications.only_the_leaker_is_found(&lines)?;
     every_connection_is_told(&lines, churn.id())?;
     let summary = lines

@@ -98,28 +98,22 @@ impl Signs {
         let among = |other: &&Connection| {
             other.inode() < newest && (little.is_none() || other.traffic().bytes_sent <= little)
         };
-        // The one in use at the moment has never been left alone.
-        let passed_over = |other: &Connection, rest: &Rest| {
-            let later =
-                |socket: &&&Connection| socket.last_activity() > Some(rest.from.saturating_add(rules.grace));
-            sockets
-                .iter()
-                .filter(later)
-                .any(|socket| socket.inode() > other.inode())
-        };
-        let suspicious: Vec<_> = others.iter().filter(|other| among(other)).collect();
-        let rests = |other: &'_ Connection| {
-            let cookie = other.cookie;
-            view.group
-                .rests()
-                .iter()
-                .filter(move |rest| rest.cookie == cookie)
-        };
-        let came_back = suspicious
+        let suspicious: BTreeMap<Cookie, &Connection> = others
             .iter()
-            .flat_map(|other| rests(other).filter(|rest| passed_over(other, rest)))
-            .map(|rest| rest.seen.saturating_sub(rest.from))
-            .max();
+            .filter(|other| among(other))
+            .map(|other| (other.cookie, *other))
+            .collect();
+        // The one in use at the moment has never been left alone.
+        let passed_over = |rest: &&Rest| {
+            suspicious.get(&rest.cookie).is_some_and(|other| {
+                let since = Some(rest.from.saturating_add(rules.grace));
+                let later = sockets.partition_point(|socket| socket.last_activity() <= since);
+                let mut later = sockets[later..].iter();
+                later.any(|socket| socket.inode() > other.inode())
+            })
+        };
+        let rests = view.group.rests().iter().filter(passed_over);
+        let came_back = rests.map(Rest::length).max();
         // People pause for long, too, and what they left is swept away at last: it has to be as long as makes a leak certain.
         let long = policy.idle.saturating_mul(rules.sure);
         let long = long.max(came_back.unwrap_or(0).saturating_mul(rules.rests));
@@ -251,7 +245,7 @@ fn added(view: &View, first: Range<Nanos>, policy: &Policy) -> (usize, bool) {
     let mut rested: BTreeMap<Cookie, Nanos> = BTreeMap::new();
     for rest in view.group.rests() {
         let longest = rested.entry(rest.cookie).or_default();
-        *longest = (*longest).max(rest.seen.saturating_sub(rest.from));
+        *longest = (*longest).max(rest.length());
     }
     // A watch can wait.
     let least = if policy.single_look {

@@ -481,8 +481,12 @@ fn scan(parts: &[Part], begins: u64) -> Vec<Finding> {
 
 /// So many applications, always the same ones: what is claimed of them is counted, and a count must not depend on luck.
 fn applications(count: usize, orders: &'static [Order]) -> Vec<(Vec<Part>, u64)> {
+    the_same(count, &(vec(part(orders), 1..4), prop_oneof![Just(0), 0..150u64]))
+}
+
+/// The same of anything, each with the step at which the agent is attached.
+fn the_same(count: usize, strategy: &impl Strategy<Value = (Vec<Part>, u64)>) -> Vec<(Vec<Part>, u64)> {
     let mut runner = TestRunner::deterministic();
-    let strategy = (vec(part(orders), 1..4), prop_oneof![Just(0), 0..150u64]);
     let one = |_| strategy.new_tree(&mut runner).expect("an application").current();
     (0..count).map(one).collect()
 }
@@ -508,10 +512,7 @@ fn of_healthy_applications_whose_pools_have_an_order_three_in_two_hundred_at_mos
 
 #[test]
 fn of_visitors_and_of_pools_that_are_replaced_three_in_two_hundred_at_most_are_claimed() {
-    let mut runner = TestRunner::deterministic();
-    let strategy = (replaced(), prop_oneof![1 => Just(0), 3 => 0..200u64]);
-    let one = |_| strategy.new_tree(&mut runner).expect("an application").current();
-    let all: Vec<(Vec<Part>, u64)> = (0..400).map(one).collect();
+    let all = the_same(400, &(replaced(), prop_oneof![1 => Just(0), 3 => 0..200u64]));
     let claims = claims(&all, Confidence::Likely);
     assert!(
         claims.len() * 200 <= all.len() * 3,
