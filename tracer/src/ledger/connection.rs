@@ -490,8 +490,8 @@ impl Connection {
         before.filter(|rest| self.last_use() > Some(rest.seen))
     }
 
-    /// The silence that it is in, as far as it was seen.
-    fn rest(&self) -> Option<Rest> {
+    /// The silence that it is in, as far as a snapshot saw it.
+    pub(crate) fn rest(&self) -> Option<Rest> {
         let (from, seen) = (self.last_use()?, self.read_at.get()?);
         let silent = self.silent_since(seen.saturating_sub(SKEW));
         silent.then_some(Rest {

@@ -83,6 +83,16 @@ fn a_socket_that_never_sends_is_named_after_a_while() {
     assert_eq!(world.findings(), []);
 }
 
+/// As on a host so slow that no look has come since the connect: what was sent since then is not known.
+#[test]
+fn nothing_is_said_of_a_socket_that_no_look_has_found_silent() {
+    let mut world = World::watched();
+    world.connect();
+    world.now += MINUTE;
+    assert_eq!(world.findings_without_a_look(), []);
+    assert_eq!(world.finding(Kind::NeverUsed).confidence, Confidence::Certain);
+}
+
 #[test]
 fn at_one_look_a_socket_that_has_not_sent_yet_is_suspect() {
     let mut world = World::unwatched();
