@@ -9,6 +9,7 @@ use super::{
     holders::Holders,
     identity::Said,
     maybe::{MaybeAddress, MaybeU64},
+    pulse::{KeptAlive, Pulse},
 };
 use crate::{
     callsite::{Role, SiteId},
@@ -94,6 +95,7 @@ pub struct Connection {
     last_use: Use,
     peer_closed_at: MaybeU64,
     carried: Carried,
+    pulse: Pulse,
     /// See [`Traffic::followed`].
     followed: bool,
     said: Option<Arc<Said>>,
@@ -140,6 +142,7 @@ impl Connection {
             last_use: Use::UNSEEN,
             peer_closed_at: MaybeU64::default(),
             carried: Carried::default(),
+            pulse: Pulse::default(),
             followed: false,
             said: None,
             seldom: None,
@@ -175,6 +178,7 @@ impl Connection {
             last_use: Use::UNSEEN,
             peer_closed_at: MaybeU64::default(),
             carried: Carried::from(&traffic),
+            pulse: Pulse::default(),
             followed: traffic.followed,
             said: None,
             seldom: None,
@@ -482,12 +486,25 @@ impl Connection {
         }
     }
 
-    /// Takes over what a row tells; returns the rest that was over before.
-    pub(super) fn observe(&mut self, row: &Observation) -> Option<Rest> {
-        let before = self.rest();
+    /// Takes over what a row tells; returns the rest that was over before, and how long it was only kept alive if it is
+    /// used now.
+    pub(super) fn observe(&mut self, row: &Observation) -> (Option<Rest>, Option<Nanos>) {
+        let (before, carried, pulse) = (self.rest(), self.carried, self.kept_alive());
         self.take_over(row);
+        let between = row.at.saturating_sub(self.read_at.get().unwrap_or(row.at));
+        self.pulse.beat(self.first_seen, &carried, &self.carried, between);
         self.read_at = MaybeU64::from(row.at).max(self.read_at);
-        before.filter(|rest| self.last_use() > Some(rest.seen))
+        let rest = before.filter(|rest| self.last_use() > Some(rest.seen));
+        let broken = pulse.filter(|pulse| self.kept_alive().is_none_or(|now| now.since != pulse.since));
+        let last_sent = carried.last_sent.get().unwrap_or(0);
+        (rest, broken.map(|pulse| last_sent.saturating_sub(pulse.since)))
+    }
+
+    /// Since when it has carried nothing but what keeps it alive, as far as snapshots tell; `None` if it carries something
+    /// else, or nothing.
+    #[must_use]
+    pub fn kept_alive(&self) -> Option<KeptAlive> {
+        self.pulse.kept_alive(self.first_seen)
     }
 
     /// The silence that it is in, as far as a snapshot saw it.
@@ -593,7 +610,7 @@ mod tests {
     #[test]
     fn a_connection_is_no_larger_than_was_agreed() {
         assert!(
-            size_of::<Connection>() <= 240,
+            size_of::<Connection>() <= 248,
             "{} bytes",
             size_of::<Connection>()
         );

@@ -41,6 +41,8 @@ pub struct Group {
     sent_by_closed: u64,
     /// The longest that one had been silent when it was closed.
     closed_after: Nanos,
+    /// The longest that one had only been kept alive when it was used again.
+    woken_after: Nanos,
     rests: VecDeque<Rest>,
     tallies: Tallies,
 }
@@ -157,7 +159,18 @@ impl Group {
         &mut self.tallies
     }
 
-    pub(super) fn rested(&mut self, rest: Rest) {
+    /// The longest that a connection had been [kept alive](super::KeptAlive) when it was used again, as far as snapshots tell.
+    #[must_use]
+    pub fn woken_after(&self) -> Nanos {
+        self.woken_after
+    }
+
+    /// A silence has ended, or a time in which a connection was only kept alive.
+    pub(super) fn rested(&mut self, rest: Option<Rest>, woken: Option<Nanos>) {
+        self.woken_after = self.woken_after.max(woken.unwrap_or(0));
+        let Some(rest) = rest else {
+            return;
+        };
         if self.rests.len() >= RESTS {
             self.rests.pop_front();
         }

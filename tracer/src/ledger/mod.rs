@@ -25,6 +25,7 @@ mod held;
 mod holders;
 mod identity;
 mod maybe;
+mod pulse;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,7 @@ use held::Held;
 pub use holders::Holders;
 use identity::Identities;
 pub use identity::Who;
+pub use pulse::KeptAlive;
 use table::Table;
 use troughs::Troughs;
 
@@ -350,12 +352,12 @@ impl Ledger {
     fn observe(&mut self, row: &Observation, first: bool, tell: &mut impl FnMut(Outcome)) {
         if let Some(connection) = self.connections.get_mut(row.cookie) {
             let was_established = connection.established();
-            let rest = connection.observe(row);
+            let (rest, woken) = connection.observe(row);
             let over = connection.over();
-            if let Some(rest) = rest
+            if (rest.is_some() || woken.is_some())
                 && let Some(group) = connection.group_key().and_then(|key| self.groups.get_mut(&key))
             {
-                group.rested(rest);
+                group.rested(rest, woken);
             }
             // The events that said so were lost.
             if !was_established && connection.established() {

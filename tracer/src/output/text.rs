@@ -98,11 +98,14 @@ fn sentence(finding: &Finding, process: &Process, from: &str) -> String {
 /// How many, how long, how fast: `76 idle for over 30s and passed over, +12/min`.
 fn measure(finding: &Finding) -> String {
     let mut text = finding.sockets.len().to_string();
-    match (finding.idle_min(), finding.idle_max()) {
-        (Some(least), _) if finding.passed_over_max() > 0 && least >= SECOND => {
+    match (finding.kept_alive, finding.idle_min(), finding.idle_max()) {
+        (Some(time), ..) => {
+            let _ = write!(text, " only pinged, the first of them for {}", human(time));
+        }
+        (_, Some(least), _) if finding.passed_over_max() > 0 && least >= SECOND => {
             let _ = write!(text, " idle for over {} and passed over", human(least));
         }
-        (_, Some(most)) => {
+        (.., Some(most)) => {
             let _ = write!(text, " used and not again, the first of them {} ago", human(most));
         }
         _ => text.push_str(" open, and nothing tells when they were last used"),

@@ -62,5 +62,6 @@ pub(super) fn claim<'a>(process: ProcessId, view: &View<'a>, policy: &Policy) ->
         because,
         but,
         sockets,
+        kept_alive: None,
     })
 }

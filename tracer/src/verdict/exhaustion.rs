@@ -88,5 +88,6 @@ pub(super) fn claim<'a>(users: Users<'a>, outlook: &Outlook, policy: &Policy) ->
         sockets: users.sockets,
         because,
         but,
+        kept_alive: None,
     })
 }

@@ -95,6 +95,8 @@ pub(super) struct Claim<'a> {
     pub because: Vec<String>,
     /// What keeps the confidence from being higher.
     pub but: Vec<String>,
+    /// All that they carry is what keeps them alive, for so long one of them.
+    pub kept_alive: Option<Nanos>,
 }
 
 /// One socket of a finding.
@@ -140,6 +142,8 @@ pub struct Finding {
     pub breach: Option<Breach>,
     /// Sockets that were opened before attach.
     pub opened_before_attach: usize,
+    /// The sockets are not silent, but all that they carry is what keeps them alive; for so long one of them.
+    pub kept_alive: Option<Nanos>,
     /// Why.
     pub because: Vec<String>,
     /// What is not known.
@@ -202,6 +206,7 @@ impl Finding {
             growth_estimated: measured.is_none() && growth_per_min.is_some(),
             outlook,
             breach: None,
+            kept_alive: claim.kept_alive,
             because: claim.because,
             but: claim.but,
         }

@@ -122,6 +122,7 @@ fn judge<'a>(
         sockets,
         because,
         but,
+        kept_alive: None,
     })
 }
 

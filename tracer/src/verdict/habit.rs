@@ -92,9 +92,18 @@ impl Growth {
 
 /// The longest run of sockets, opened in view, of which each began after the one before was last used.
 pub(super) fn chain<'a>(sockets: &[&'a Connection], grace: Nanos) -> Vec<&'a Connection> {
+    chain_by(sockets, grace, Connection::last_use)
+}
+
+/// The same with another end than the last use.
+pub(super) fn chain_by<'a>(
+    sockets: &[&'a Connection],
+    grace: Nanos,
+    end: impl Fn(&Connection) -> Option<Nanos>,
+) -> Vec<&'a Connection> {
     let mut seen: Vec<(Nanos, Nanos, &Connection)> = sockets
         .iter()
-        .filter_map(|socket| Some((socket.opened_at()?, socket.last_use()?, *socket)))
+        .filter_map(|socket| Some((socket.opened_at()?, end(socket)?, *socket)))
         .collect();
     // Interval scheduling: taking the earliest end first gives the most disjoint intervals.
     seen.sort_by_key(|&(opened, last, socket)| (last, opened, socket.cookie));
@@ -142,4 +151,32 @@ pub(super) fn separate(sockets: &[&Connection], grace: Nanos) -> usize {
     spans.sort_unstable();
     let apart = |pair: &&[(Nanos, Nanos)]| pair[1].0 > pair[0].1.saturating_add(grace);
     1 + spans.windows(2).filter(apart).count()
+}
+
+/// Whether it is known which code opened each, and no two were opened by the same.
+pub(super) fn other_code(links: &[&Connection]) -> bool {
+    let sites: BTreeSet<_> = links
+        .iter()
+        .filter_map(|link| link.opened_by().map(|opening| opening.site))
+        .collect();
+    sites.len() == links.len()
+}
+
+/// Whether the fewest connections that were open at once rose from each of the newest links to the next.
+///
+/// From the middle of the time between two links on: a pool that fills up has done so by then.
+pub(super) fn rises(view: &View, links: &[&Connection], rules: &Rules) -> bool {
+    let Some(newest) = links.len().checked_sub(rules.links) else {
+        return false;
+    };
+    let mut moments: Vec<Nanos> = links[newest..]
+        .iter()
+        .filter_map(|link| link.opened_at())
+        .collect();
+    moments.push(view.now);
+    let troughs: Vec<i64> = moments
+        .windows(2)
+        .map(|pair| view.group.trough(pair[0].midpoint(pair[1]), pair[1]))
+        .collect();
+    troughs.windows(2).all(|pair| pair[0] < pair[1])
 }

@@ -45,6 +45,7 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         ],
         sockets,
         but,
+        kept_alive: None,
     })
 }
 

@@ -44,12 +44,12 @@
 //! runtime opened it. The other way round, a leak of which each live thread has at most one socket is no more than
 //! `suspect`, until some thread has two, and so is one that is over soon.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
     Confidence, Kind, Policy, Rules,
     finding::Claim,
-    habit::{Growth, chain, separate},
+    habit::{Growth, chain, other_code, rises, separate},
     view::View,
 };
 use crate::{
@@ -206,6 +206,7 @@ fn judge<'a>(
         ],
         sockets,
         but,
+        kept_alive: None,
     };
     let waits = links.iter().find_map(|link| link.identity()?.purpose);
     let came_back = came_back(view, policy, first, who);
@@ -258,15 +259,6 @@ fn came_back(view: &View, policy: &Policy, first: &Connection, who: Option<Who>)
         .unwrap_or(0)
 }
 
-/// Whether it is known which code opened each, and no two were opened by the same.
-fn other_code(links: &[&Connection]) -> bool {
-    let sites: BTreeSet<_> = links
-        .iter()
-        .filter_map(|link| link.opened_by().map(|opening| opening.site))
-        .collect();
-    sites.len() == links.len()
-}
-
 /// The candidates that belong to the habit.
 fn members<'a>(
     candidates: &[&'a Connection],
@@ -296,25 +288,6 @@ fn members<'a>(
         }
     };
     candidates.iter().filter(belongs).copied().collect()
-}
-
-/// Whether the fewest connections that were open at once rose from each of the newest links to the next.
-///
-/// From the middle of the time between two links on: a pool that fills up has done so by then.
-fn rises(view: &View, links: &[&Connection], rules: &Rules) -> bool {
-    let Some(newest) = links.len().checked_sub(rules.links) else {
-        return false;
-    };
-    let mut moments: Vec<Nanos> = links[newest..]
-        .iter()
-        .filter_map(|link| link.opened_at())
-        .collect();
-    moments.push(view.now);
-    let troughs: Vec<i64> = moments
-        .windows(2)
-        .map(|pair| view.group.trough(pair[0].midpoint(pair[1]), pair[1]))
-        .collect();
-    troughs.windows(2).all(|pair| pair[0] < pair[1])
 }
 
 /// Whether more and more are silent: the fewest that were so before one link, and before later ones.

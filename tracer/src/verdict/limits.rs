@@ -98,5 +98,6 @@ fn claim(sockets: Vec<&Connection>, why: String) -> Claim<'_> {
         sockets,
         because: vec![why],
         but: Vec::new(),
+        kept_alive: None,
     }
 }

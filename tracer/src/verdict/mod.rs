@@ -15,6 +15,7 @@ mod glance;
 pub mod growth;
 mod habit;
 mod inherited;
+mod kept_alive;
 mod knob;
 mod leak;
 mod limits;
@@ -61,6 +62,7 @@ pub fn judge(ledger: &Ledger, now: Nanos, policy: &Policy, names: &Names) -> Vec
         // They explain the same sockets: the surest has the word, of equals the last.
         let idle = [
             undated::claim(&view, policy),
+            kept_alive::claim(&view, policy),
             glance::claim(&view, policy),
             unreturned::claim(&view, policy),
             leak::claim(&view, policy),

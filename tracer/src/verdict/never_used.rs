@@ -35,5 +35,6 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         because: vec!["not one byte was sent to the server".to_owned()],
         but: Vec::new(),
         sockets,
+        kept_alive: None,
     })
 }

@@ -79,6 +79,12 @@ rules! {
     /// that keeps as many as it had has as many of these as of the opposite.
     rising: Percent u64 = 75, PERCENT;
 
+    /// `kept_alive`: bytes of one send up to which it may be what keeps a connection alive. `COM_PING` has 5, Redis' `PING`
+    /// 14, `SELECT 1` by `PostgreSQL`'s extended protocol some 60.
+    ping: Count u64 = 64, COUNT;
+    /// `kept_alive`: of the same size so many times more, until it is no chance.
+    beats: Count usize = 2, 1..=100;
+
     /// unreturned: sockets that are in no order of the pool and make a habit, for the reason of `links`.
     missing: Count usize = 3, HABIT;
     /// unreturned: they are silent this many times as long as any rest that ended meanwhile: a health check,

@@ -136,6 +136,13 @@ impl World {
         self.answer(cookie);
     }
 
+    /// The least that keeps it alive, and its answer.
+    pub(super) fn ping(&mut self, cookie: Cookie) {
+        self.send(cookie, 5);
+        self.wait(REQUEST);
+        self.answer(cookie);
+    }
+
     /// The answer that was due.
     pub(super) fn answer(&mut self, cookie: Cookie) {
         let (now, one_tick) = (self.now, self.one_tick);
@@ -147,6 +154,10 @@ impl World {
 
     /// A request whose answer is due.
     pub(super) fn ask(&mut self, cookie: Cookie) {
+        self.send(cookie, 100);
+    }
+
+    fn send(&mut self, cookie: Cookie, bytes: u64) {
         self.wait(1);
         let (now, one_tick) = (self.now, self.one_tick);
         let traffic = self.traffic(cookie);
@@ -155,7 +166,7 @@ impl World {
         } else {
             Some(now)
         };
-        traffic.bytes_sent = traffic.bytes_sent.map(|bytes| bytes + 100);
+        traffic.bytes_sent = traffic.bytes_sent.map(|sent| sent + bytes);
         traffic.sends = traffic.sends.map(|sends| sends + 1);
     }
 
@@ -242,7 +253,8 @@ impl World {
             server: Arc::clone(&self.server),
             client: Some(SocketAddr::from(([10, 0, 0, 9], 40_000))),
             netns: 1,
-            inode: 1000 + cookie.0,
+            // A batch for each of two processors, as the kernel has it.
+            inode: 1024 * (1 + cookie.0 % 2) + cookie.0,
             state: socket.state,
             traffic: socket.traffic,
             accepted_at: None,

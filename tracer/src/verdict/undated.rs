@@ -31,5 +31,6 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
                 .to_owned(),
         ],
         sockets,
+        kept_alive: None,
     })
 }

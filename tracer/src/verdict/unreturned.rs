@@ -18,7 +18,8 @@
 //! (work began).
 //!
 //! `likely` at most: that somebody waits for them cannot be seen at the socket. `suspect` when less than half as
-//! much is sent as before: there may be less work.
+//! much is sent as before: there may be less work. And where some are closed meanwhile, they are silent twice as long as any
+//! of this process was when it was closed: somebody sweeps away what visitors leave behind.
 //!
 //! Blind: pools that hand out at random or prefer by thread; a pool under falling load beside another one of
 //! the same process; a pool of which each connection was lost at its very first use; and, as snapshots are
@@ -78,7 +79,13 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         .map(Rest::length)
         .max()
         .unwrap_or(0);
-    let bounded = view.group.opens_after(first) <= view.group.closes_after(first);
+    let closed = view.group.closes_after(first);
+    let longest = if closed > 0 {
+        longest.max(view.group.closed_after())
+    } else {
+        longest
+    };
+    let bounded = view.group.opens_after(first) <= closed;
     silent.retain(|&(since, _)| {
         since >= first && view.now.saturating_sub(since) >= longest.saturating_mul(policy.rules.rests)
     });
@@ -124,6 +131,7 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
         ],
         sockets: silent.into_iter().map(|(_, connection)| connection).collect(),
         but,
+        kept_alive: None,
     })
 }
 

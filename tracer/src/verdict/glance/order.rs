@@ -77,13 +77,16 @@ fn generations<'a>(mut silent: Vec<&'a Connection>, rules: &Rules) -> Option<Pat
     let all: Vec<&[&Connection]> = silent.chunk_by(one).collect();
     let sizes = || all.iter().map(|generation| generation.len());
     let alike = sizes().max()? <= sizes().min()?.saturating_mul(2);
-    let newest = |generation: &[&Connection]| generation.iter().filter_map(|socket| socket.inode()).max();
-    let oldest = |generation: &[&Connection]| generation.iter().filter_map(|socket| socket.inode()).min();
-    let follows = |pair: &[&[&Connection]]| {
-        newest(pair[0]).is_some_and(|newest| oldest(pair[1]).is_some_and(|oldest| newest < oldest))
+    let follow = |number: &dyn Fn(&Connection) -> Option<u64>| {
+        all.windows(2).all(|pair| {
+            let newest = pair[0].iter().map(|socket| number(socket)).max();
+            let oldest = pair[1].iter().map(|socket| number(socket)).min();
+            oldest.flatten().is_some() && newest < oldest
+        })
     };
     let distinct = all.len();
-    let fits = distinct >= rules.few && spread >= rules.spread && alike && all.windows(2).all(follows);
+    let in_turn = follow(&descriptor) || follow(&Connection::inode);
+    let fits = distinct >= rules.few && spread >= rules.spread && alike && in_turn;
     fits.then_some(Pattern {
         silent: silent.len(),
         sockets: silent,
@@ -121,15 +124,20 @@ fn is_alike(one: &Connection, other: &Connection) -> bool {
     one.max(other).saturating_mul(2) <= one.min(other).saturating_mul(3)
 }
 
+/// A process is given the lowest number that is free; while it closes none, in the order of opening. The kernel's inode
+/// numbers are in that order only as long as the process stays on one processor: each has its own batch of 1024 (`get_next_ino`,
+/// fs/inode.c).
+fn descriptor(socket: &Connection) -> Option<u64> {
+    Some(u64::from(socket.holders.first()?.fd))
+}
+
 /// Those that were used last in the order in which they were opened, by descriptor or by inode number; none when
 /// too few of them were.
 fn in_order<'a>(sockets: Vec<&'a Connection>, rules: &Rules) -> Vec<&'a Connection> {
     let Some(gaps) = sockets.len().checked_sub(1) else {
         return sockets;
     };
-    let by_descriptor = rising(sockets.clone(), rules, |socket| {
-        Some(u64::from(socket.holders.first()?.fd))
-    });
+    let by_descriptor = rising(sockets.clone(), rules, descriptor);
     let by_inode = rising(sockets, rules, Connection::inode);
     let most = if by_inode.len() > by_descriptor.len() {
         by_inode

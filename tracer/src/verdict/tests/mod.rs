@@ -5,6 +5,7 @@ mod descriptors;
 mod glance;
 mod healthy;
 mod inherited;
+mod kept_alive;
 mod leak;
 mod limits;
 mod owned;
