@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_long_one_goes_on_for_ever() {
-        let told = after(&[(1, 5); 5000]);
+        let told = after(&[(1, 5)].repeat(5000));
         assert!(
             told.is_some_and(|(since, size, beats)| since == 500 && size == 5 && beats > 100),
             "{told:?}"
