@@ -5,7 +5,8 @@
 //! each time and seldom, as a ping is. They are a *chain*: each was opened when all that the one before carried was that
 //! already, so a pool that has them would have handed that one out. From link to link the fewest that are open at once become more.
 //!
-//! `suspect`, until they have come up for [`Rules::growth`](super::Rules::growth) times `--idle`, at least five of them, three of these when the first had been
+//! `suspect`, until they have come up for [`Rules::growth`](super::Rules::growth) times `--idle`, at least five of them that have been
+//! pinged [`Rules::beats`](super::Rules::beats) times more, three of these when the first had been
 //! so for `--idle`; and one has been so for [`Rules::sure`](super::Rules::sure) times `--idle`. `suspect` still when others were used
 //! again after such a time, when no two were opened by the same code, when threads that live may own them, or when events were
 //! lost. Never more than `likely`: what the bytes say is not looked at.
@@ -30,8 +31,7 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let rules = &policy.rules;
     let pinged = |connection: &Connection| -> Option<KeptAlive> {
         let told = connection.kept_alive()?;
-        let ping = usize::from(told.beats) >= rules.beats && u64::from(told.size) <= rules.ping;
-        ping.then_some(told)
+        (told.beats > 0 && u64::from(told.size) <= rules.ping).then_some(told)
     };
     let since = |connection: &Connection| pinged(connection).map(|told| told.since);
     let mut sockets: Vec<&Connection> = view
@@ -56,8 +56,10 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let opened: Vec<Nanos> = links.iter().filter_map(|link| link.opened_at()).collect();
     let span = opened.last()?.saturating_sub(began);
     let ignored = opened.iter().filter(|&&at| at > told.since + policy.idle).count();
+    let steady =
+        |link: &&&Connection| pinged(link).is_some_and(|told| usize::from(told.beats) >= rules.beats);
     let habit = ignored >= rules.links
-        && links.len() >= rules.separate
+        && links.iter().filter(steady).count() >= rules.separate
         && span >= policy.idle.saturating_mul(rules.growth) / 100;
     let mut but = Vec::new();
     if !habit || longest < policy.idle.saturating_mul(rules.sure) {

@@ -215,3 +215,33 @@ fn generations_of_a_pool_that_are_kept_are_a_leak() {
         }
     }
 }
+
+/// A report makes a pool of three each 2.4 s, asks for 0.2 to 0.4 s and drops it. At attach, one of the newest three has just
+/// answered and two have not.
+#[test]
+fn that_the_newest_generation_is_at_work_yet_hides_nothing() {
+    let mut world = World::unwatched();
+    world.policy.idle = 2 * SECOND;
+    let mut reports: Vec<Vec<Cookie>> = Vec::new();
+    let mut first = None;
+    for step in 0..140 {
+        if step % 24 == 0 {
+            let mut pool: Vec<Cookie> = (0..3).map(|_| world.connect()).collect();
+            // Who asks for how long has nothing to do with who was opened first.
+            pool.swap(0, reports.len() % 3);
+            reports.push(pool);
+        }
+        let newest = reports.last().expect("the first was made at once");
+        if let Some(&answered) = (step % 24_usize).checked_sub(2).and_then(|part| newest.get(part)) {
+            world.query(answered);
+        }
+        if step == 24 * 3 + 2 {
+            world.attach();
+        }
+        world.wait(100 * MS);
+        if step > 24 * 3 + 2 && first.is_none() && !world.findings().is_empty() {
+            first = Some(step - (24 * 3 + 2));
+        }
+    }
+    assert!(first.is_some_and(|tenths| tenths <= 50), "{first:?}");
+}
