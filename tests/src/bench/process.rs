@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,6 +13,8 @@ use nix::{
     unistd::Pid,
 };
 use serde_json::Value;
+
+use crate::wait;
 
 /// A load that runs in the background until this is dropped.
 pub struct Background {
@@ -104,13 +107,19 @@ pub fn number(value: &Value, name: &str) -> Result<f64> {
         .with_context(|| format!("no number {name} in {value}"))
 }
 
-/// Asks a process to end, and waits for it.
+/// Asks a process to end, and waits for it. It is asked again when it does not: bpftrace 0.17 loses a signal now and then.
 ///
 /// # Errors
 /// When it cannot be asked.
 pub fn interrupt(child: &mut Child) -> Result<()> {
-    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).context("interrupt")?;
-    child.wait().context("wait")?;
+    let mut asked: Option<Instant> = None;
+    wait::until("a process to end", || {
+        if asked.is_none_or(|asked| asked.elapsed() > Duration::from_secs(2)) {
+            kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).context("interrupt")?;
+            asked = Some(Instant::now());
+        }
+        child.try_wait().context("wait")
+    })?;
     Ok(())
 }
 

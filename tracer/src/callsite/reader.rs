@@ -65,12 +65,11 @@ impl Reader {
 
     /// Looks for processes that have begun or ended, if it is time: a runtime's frames can be walked at the event only
     /// once it is known where they are. Whether any has begun.
-    pub fn look_for_processes(&mut self, stacks: &mut Stacks) -> bool {
+    pub fn look_for_processes(&mut self, stacks: &mut Stacks) {
         let Some(news) = self.processes.look() else {
-            return false;
+            return;
         };
         let now = clock::monotonic();
-        let any = !news.young.is_empty();
         for process in news.young {
             if let Some(layout) = self.pythons.prepare(process, now) {
                 stacks.python(process.pid, Some(layout));
@@ -83,7 +82,6 @@ impl Reader {
             self.pythons.forget(process);
             stacks.python(process.pid, None);
         }
-        any
     }
 
     /// Reads what is waiting; returns what the agent has to be told. `keep` is given each stack that was read.

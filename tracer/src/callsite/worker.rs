@@ -22,14 +22,11 @@ use anyhow::{Context as _, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{Site, SiteId, Source, native::Symbols, reader::Reader, store::Store};
-use crate::{event::Stack, probes::stacks::Stacks};
+use crate::{
+    event::Stack,
+    probes::{lull, stacks::Stacks},
+};
 
-/// How often the ring is looked at, in milliseconds: its writers wake nobody, unless much is waiting.
-const TICK_MILLIS: u16 = 50;
-/// The same once nothing has come, and no process has begun, for a while …
-const QUIET_TICK_MILLIS: u16 = 250;
-/// … of so long.
-const QUIET: Duration = Duration::from_secs(10);
 /// Stacks that wait for the agent: those of a second in which nothing is refused.
 const WAITING: usize = 16_384;
 /// Questions that wait.
@@ -177,14 +174,14 @@ fn read(
     let mut reader = Reader::new(thread_dumps);
     let mut stirred = Instant::now();
     while !shared.stop.load(Ordering::Relaxed) {
-        if reader.look_for_processes(&mut stacks) {
-            stirred = Instant::now();
-        }
+        reader.look_for_processes(&mut stacks);
         let mut waited = [PollFd::new(stacks.as_fd(), PollFlags::POLLIN)];
-        let quiet = stirred.elapsed() > QUIET;
-        let tick = if quiet { QUIET_TICK_MILLIS } else { TICK_MILLIS };
-        // A signal ends it early, which does no harm.
-        let _ = poll(&mut waited, PollTimeout::from(tick));
+        // The ring's writers wake nobody, unless much is waiting or somebody's stack can't. A signal ends it early, which does no harm.
+        let tick = lull::between_reads(stirred.elapsed());
+        let _ = poll(
+            &mut waited,
+            PollTimeout::try_from(tick).unwrap_or(PollTimeout::ZERO),
+        );
         let told = reader.drain(&mut stacks, |id, stack| {
             store
                 .lock()

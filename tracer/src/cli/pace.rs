@@ -1,5 +1,5 @@
-//! How often a watch takes snapshots and reads the ring buffer: often while something happens, seldom while
-//! nothing does, and never so often that it costs more of a processor than it may.
+//! How often a watch takes snapshots: often while something happens, seldom while nothing does, and never so often
+//! that it costs more of a processor than it may.
 //!
 //! Pure: what has been seen comes in, a time comes out. Events reach the agent whatever the pace is (the kernel
 //! keeps them), so slowing down delays a verdict only where no event tells: sockets that fall silent. Those are
@@ -17,12 +17,6 @@ pub const FASTEST: Duration = Duration::from_millis(250);
 const RELAXED: Duration = Duration::from_secs(10);
 /// The same where a finding stands: that one of its sockets is used again is noticed that late.
 const ATTENTIVE: Duration = Duration::from_secs(5);
-/// How often the ring buffer is read. Nobody waits for it: the programs wake the agent when much is waiting.
-const TICK: Duration = Duration::from_millis(50);
-/// The same on a quiet host: the first event after a silence may wait this long …
-const RELAXED_TICK: Duration = Duration::from_millis(250);
-/// … of so long.
-const LULL: Duration = Duration::from_secs(10);
 
 /// What the pace depends on.
 #[derive(Clone, Copy, Debug)]
@@ -51,12 +45,6 @@ impl Pace {
     pub fn between_snapshots(self, seen: Seen) -> Duration {
         let affordable = seen.cost.mul_f64(100.0 / self.budget);
         self.wanted(seen).max(affordable.min(self.idle.max(FULL)))
-    }
-
-    /// Time from one look at the ring buffer to the next.
-    #[must_use]
-    pub fn between_reads(seen: Seen) -> Duration {
-        if seen.quiet > LULL { RELAXED_TICK } else { TICK }
     }
 
     /// Idle times must be fresher than what they are compared with.
@@ -99,8 +87,6 @@ mod tests {
         assert_eq!(after(30), FULL);
         assert_eq!(after(38), Duration::from_secs(4));
         assert_eq!(after(3600), RELAXED);
-        assert_eq!(Pace::between_reads(quiet_for(10)), TICK);
-        assert_eq!(Pace::between_reads(quiet_for(11)), RELAXED_TICK);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Has the kernel count what the programs run: in one second of ten, since counting reads the clock twice in each run,
-//! which is most of a short run.
+//! Has the kernel count what the programs run: for a moment now and then, ever less often, since counting reads the clock twice in each
+//! run, which is most of a short run, and to begin and to end it stops all processors (it patches the kernel's code).
 
 use std::{
     os::fd::OwnedFd,
@@ -8,14 +8,19 @@ use std::{
 
 use aya::sys::{Stats, enable_stats};
 
-/// How long it counts …
-const ON: Duration = Duration::from_secs(1);
-/// … each time that this has passed. From the start on, so that a short run has figures, too.
+/// How long it counts, at least: until the next tick after that.
+const ON: Duration = Duration::from_millis(100);
+/// From the first beginning, which is the start, so that a short run has figures, too, to the second one. Then twice as long …
 const PERIOD: Duration = Duration::from_secs(10);
+/// … each time, up to this.
+const LONGEST: Duration = Duration::from_secs(320);
 
 /// See the module's head.
 pub(super) struct Meter {
-    began: Instant,
+    /// When it began to count, or would have, if it could.
+    began: Option<Instant>,
+    /// From then to the next time.
+    period: Duration,
     /// The kernel counts as long as this is open.
     counting: Option<OwnedFd>,
     /// It was asked for, and the kernel has not refused.
@@ -26,11 +31,12 @@ impl Meter {
     /// Begins to count, if that is wanted.
     pub(super) fn new(wanted: bool) -> Self {
         let mut meter = Self {
-            began: Instant::now(),
+            began: None,
+            period: PERIOD / 2,
             counting: None,
             works: wanted,
         };
-        meter.tick(meter.began);
+        meter.tick(Instant::now());
         meter
     }
 
@@ -41,19 +47,27 @@ impl Meter {
 
     /// To be called now and then.
     pub(super) fn tick(&mut self, now: Instant) {
-        let wanted = self.works && counts(now.saturating_duration_since(self.began));
-        if !wanted {
-            self.counting = None;
-        } else if self.counting.is_none() {
+        if self.works && self.begins(now) {
             self.counting = enable_stats(Stats::RunTime).ok();
             self.works = self.counting.is_some();
+        } else if self.since(now) >= Some(ON) {
+            self.counting = None;
         }
     }
-}
 
-/// Whether it counts so long after its start.
-fn counts(since: Duration) -> bool {
-    since.as_nanos() % PERIOD.as_nanos() < ON.as_nanos()
+    fn since(&self, now: Instant) -> Option<Duration> {
+        self.began.map(|began| now.saturating_duration_since(began))
+    }
+
+    /// Whether it is to count from now on.
+    fn begins(&mut self, now: Instant) -> bool {
+        let begins = self.since(now).is_none_or(|since| since >= self.period);
+        if begins {
+            self.began = Some(now);
+            self.period = (self.period * 2).min(LONGEST);
+        }
+        begins
+    }
 }
 
 #[cfg(test)]
@@ -61,10 +75,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_second_of_each_ten_is_counted() {
-        let counted: Vec<u64> = (0..=40)
-            .filter(|half| counts(Duration::from_millis(500 * half)))
+    fn it_begins_at_once_and_then_ever_less_often() {
+        let mut meter = Meter {
+            began: None,
+            period: PERIOD / 2,
+            counting: None,
+            works: true,
+        };
+        let start = Instant::now();
+        let begun: Vec<u64> = (0..1000)
+            .filter(|&second| meter.begins(start + Duration::from_secs(second)))
             .collect();
-        assert_eq!(counted, [0, 1, 20, 21, 40]);
+        assert_eq!(begun, [0, 10, 30, 70, 150, 310, 630, 950]);
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_not_counted() {
+        let mut meter = Meter::new(false);
+        meter.tick(Instant::now() + PERIOD);
+        assert!(!meter.works() && meter.counting.is_none());
     }
 }

@@ -6,6 +6,7 @@ pub mod clock;
 mod diag;
 mod format;
 mod identity;
+pub mod lull;
 mod meter;
 pub mod object;
 pub mod offsets;
@@ -212,11 +213,12 @@ impl Probes {
         let needed = |probe: &&table::Probe| !looks_only || matches!(probe.hook, table::Hook::Iterator(_));
         let probes: Vec<&'static table::Probe> = backend.probes().filter(needed).collect();
         let listeners = stacks::unix_listeners(databases);
+        let greets = listeners.iter().any(|(_, system)| system.may_speak_first());
         let mut receives = None;
         let outcomes = table::Probe::load_all(&probes, &mut loaded.ebpf, loaded.btf.as_ref());
         for (probe, outcome) in probes.into_iter().zip(outcomes) {
             let attached = outcome.and_then(|()| {
-                if probe.program == RECEIVES && listeners.is_empty() {
+                if probe.program == RECEIVES && !greets {
                     receives = Some(probe);
                     return Ok(());
                 }
@@ -390,8 +392,9 @@ impl Probes {
         })
     }
 
-    /// Attaches what notes when unix sockets receive, once a database is met that is connected to by one: it is asked at
-    /// each receive of each socket of the host, TCP's too, and on most hosts there is nothing that it could note.
+    /// Attaches what notes when unix sockets receive, once a database is met that is connected to by one (by then it is already
+    /// where a server listens that may speak first): it is asked at each receive of each socket of the host, TCP's too, and on
+    /// most hosts there is nothing that it could note.
     fn follow_receives(&mut self) {
         if !self.translator.met_unix {
             return;

@@ -24,7 +24,7 @@ use crate::{
     callsite::{Capture, PythonFrame, Registers, Role},
     event::Cookie,
     owner::ProcessId,
-    server::Databases,
+    server::{Databases, System},
 };
 
 /// Which stacks are copied.
@@ -146,8 +146,8 @@ const FOLLOWED: usize = 65_536;
 /// Bytes of `/proc/net/unix` that are read.
 const LIST: u64 = 4 << 20;
 
-/// Names of this network namespace's unix sockets by which databases are reached, as the kernel has them.
-pub(super) fn unix_listeners(databases: &Databases) -> Vec<Vec<u8>> {
+/// Names of this network namespace's unix sockets by which databases are reached, as the kernel has them, and which they are.
+pub(super) fn unix_listeners(databases: &Databases) -> Vec<(Vec<u8>, System)> {
     let mut list = Vec::new();
     if let Ok(file) = File::open("/proc/net/unix") {
         // What can't be read is met later, with its first connection.
@@ -156,10 +156,10 @@ pub(super) fn unix_listeners(databases: &Databases) -> Vec<Vec<u8>> {
     let list = String::from_utf8_lossy(&list);
     list.lines()
         .filter_map(|line| line.split_ascii_whitespace().nth(7))
-        .filter(|path| databases.system_of_unix(path).is_some())
-        .map(|path| {
-            path.replacen('@', "\0", usize::from(path.starts_with('@')))
-                .into_bytes()
+        .filter_map(|path| {
+            let system = databases.system_of_unix(path)?;
+            let name = path.replacen('@', "\0", usize::from(path.starts_with('@')));
+            Some((name.into_bytes(), system))
         })
         .collect()
 }
@@ -176,13 +176,13 @@ impl UnixSites {
     ///
     /// # Errors
     /// When it lacks one.
-    pub(super) fn take(ebpf: &mut Ebpf, listeners: &[Vec<u8>]) -> Result<Self> {
+    pub(super) fn take(ebpf: &mut Ebpf, listeners: &[(Vec<u8>, System)]) -> Result<Self> {
         let mut sites = Self {
             servers: HashMap::try_from(super::take(ebpf, "UNIX_SERVERS")?)?,
             uses: HashMap::try_from(super::take(ebpf, "USES")?)?,
             followed: HashSet::new(),
         };
-        for name in listeners {
+        for (name, _) in listeners {
             sites.server(name);
         }
         Ok(sites)

@@ -102,6 +102,12 @@ impl System {
             _ => None,
         }
     }
+
+    /// Whether its server may send before its client does: `MySQL`'s greets each.
+    #[must_use]
+    pub const fn may_speak_first(self) -> bool {
+        matches!(self, Self::Mysql | Self::Mariadb | Self::OtherSql | Self::Unknown)
+    }
 }
 
 /// In a journal a system is its name, which outlives the order of declaration.

@@ -77,8 +77,8 @@ fn generations<'a>(mut silent: Vec<&'a Connection>, rules: &Rules) -> Option<Pat
     let all: Vec<&[&Connection]> = silent.chunk_by(one).collect();
     let sizes: Vec<usize> = all.iter().map(|generation| generation.len()).collect();
     // Some of the newest may have been at work yet.
-    let least = sizes[..sizes.len() - 1].iter().min()?;
-    let alike = *sizes.iter().max()? <= least.saturating_mul(2);
+    let smallest = sizes[..sizes.len() - 1].iter().min()?;
+    let alike = *sizes.iter().max()? <= smallest.saturating_mul(2);
     let follow = |number: &dyn Fn(&Connection) -> Option<u64>| {
         all.windows(2).all(|pair| {
             let newest = pair[0].iter().map(|socket| number(socket)).max();
