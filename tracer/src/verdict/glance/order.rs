@@ -79,15 +79,10 @@ fn generations<'a>(mut silent: Vec<&'a Connection>, rules: &Rules) -> Option<Pat
     // Some of the newest may have been at work yet.
     let smallest = sizes[..sizes.len() - 1].iter().min()?;
     let alike = *sizes.iter().max()? <= smallest.saturating_mul(2);
-    let follow = |number: &dyn Fn(&Connection) -> Option<u64>| {
-        all.windows(2).all(|pair| {
-            let newest = pair[0].iter().map(|socket| number(socket)).max();
-            let oldest = pair[1].iter().map(|socket| number(socket)).min();
-            oldest.flatten().is_some() && newest < oldest
-        })
-    };
     let distinct = all.len();
-    let in_turn = follow(&descriptor) || follow(&Connection::inode);
+    let in_turn = in_turn(&all, descriptor, u64::MAX, rules)
+        || in_turn(&all, Connection::inode, u64::MAX, rules)
+        || in_turn(&all, Connection::inode, INODES, rules);
     let fits = distinct >= rules.few && spread >= rules.spread && alike && in_turn;
     fits.then_some(Pattern {
         silent: silent.len(),
@@ -96,6 +91,39 @@ fn generations<'a>(mut silent: Vec<&'a Connection>, rules: &Rules) -> Option<Pat
         distinct: distinct as u64,
         in_generations: true,
     })
+}
+
+/// Whether nearly all of each generation have a higher number than those of the one before, where both are in one `batch` of so many
+/// numbers. Connections that are made side by side leave gaps, which are filled later: each looks up a name, say, with a
+/// socket of its own meanwhile.
+fn in_turn(
+    generations: &[&[&Connection]],
+    number: impl Fn(&Connection) -> Option<u64>,
+    batch: u64,
+    rules: &Rules,
+) -> bool {
+    let numbers = |generation: &&[&Connection]| -> Vec<u64> {
+        let mut numbers: Vec<u64> = generation.iter().filter_map(|socket| number(socket)).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    let all: Vec<Vec<u64>> = generations.iter().map(numbers).collect();
+    let (mut pairs, mut higher) = (0, 0);
+    for pair in all.windows(2) {
+        let [before, next] = pair else { continue };
+        let known = pairs;
+        for number in next {
+            let first = number - number % batch;
+            let begin = before.partition_point(|&before| before < first);
+            let end = before.partition_point(|&before| before - before % batch <= first);
+            pairs += end - begin;
+            higher += before[begin..end].partition_point(|before| before < number);
+        }
+        if pairs == known {
+            return false;
+        }
+    }
+    higher * 100 >= pairs * rules.ordered
 }
 
 /// The most that have sent about as much as each other: what is used once by the same code has. All, where that is
@@ -126,9 +154,11 @@ fn is_alike(one: &Connection, other: &Connection) -> bool {
     one.max(other).saturating_mul(2) <= one.min(other).saturating_mul(3)
 }
 
-/// A process is given the lowest number that is free; while it closes none, in the order of opening. The kernel's inode
-/// numbers are in that order only as long as the process stays on one processor: each has its own batch of 1024 (`get_next_ino`,
-/// fs/inode.c).
+/// Inode numbers are in the order of opening as long as the process stays on one processor: each has its own batch of so many
+/// (`LAST_INO_BATCH` of `get_next_ino`, `fs/inode.c`).
+const INODES: u64 = 1024;
+
+/// A process is given the lowest number that is free; while it closes none, in the order of opening.
 fn descriptor(socket: &Connection) -> Option<u64> {
     Some(u64::from(socket.holders.first()?.fd))
 }
