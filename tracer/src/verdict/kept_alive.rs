@@ -23,26 +23,19 @@ use super::{
     view::View,
 };
 use crate::{
-    event::{Nanos, SECOND, State},
+    event::{Nanos, SECOND},
     ledger::{Connection, KeptAlive},
 };
 
 pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let rules = &policy.rules;
-    let pinged = |connection: &Connection| -> Option<KeptAlive> {
-        let told = connection.kept_alive()?;
-        (told.beats > 0 && u64::from(told.size) <= rules.ping).then_some(told)
-    };
-    let since = |connection: &Connection| pinged(connection).map(|told| told.since);
-    let mut sockets: Vec<&Connection> = view
-        .connections
-        .iter()
-        .copied()
-        .filter(|connection| connection.state == State::Established && since(connection).is_some())
-        .collect();
+    let is_ping = |told: &KeptAlive| u64::from(told.size) <= rules.ping;
+    let pings = view.repeating().iter().filter(|(told, _)| is_ping(told));
+    let mut sockets: Vec<&Connection> = pings.map(|&(_, connection)| connection).collect();
+    let since = |connection: &Connection| connection.kept_alive().map(|told| told.since);
     let links = chain_by(&sockets, rules.grace, since);
     let first = *links.first()?;
-    let told = pinged(first)?;
+    let told = first.kept_alive()?;
     let longest = view.now.saturating_sub(told.since);
     if links.len() < rules.links || longest < policy.idle || !rises(view, &links, rules) {
         return None;
@@ -56,8 +49,10 @@ pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let opened: Vec<Nanos> = links.iter().filter_map(|link| link.opened_at()).collect();
     let span = opened.last()?.saturating_sub(began);
     let ignored = opened.iter().filter(|&&at| at > told.since + policy.idle).count();
-    let steady =
-        |link: &&&Connection| pinged(link).is_some_and(|told| usize::from(told.beats) >= rules.beats);
+    let steady = |link: &&&Connection| {
+        let told = link.kept_alive();
+        told.is_some_and(|told| usize::from(told.beats) >= rules.beats)
+    };
     let habit = ignored >= rules.links
         && links.iter().filter(steady).count() >= rules.separate
         && span >= policy.idle.saturating_mul(rules.growth) / 100;

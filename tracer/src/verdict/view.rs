@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use crate::{
     event::{Nanos, State},
-    ledger::{Connection, Group, Ledger},
+    ledger::{Connection, Group, KeptAlive, Ledger},
 };
 
 /// One group at one moment.
@@ -22,6 +22,8 @@ pub struct View<'a> {
     /// Those that are open on both sides and answered, each with when it was used last. Nearly every rule begins with
     /// them, and most connections of a large group are far away in memory.
     silent: Vec<(Nanos, &'a Connection)>,
+    /// Those that are open on both sides and have carried the same more than once, in the same pass, since most have not.
+    repeating: Vec<(KeptAlive, &'a Connection)>,
     /// The opening threads of all that are open, in order, once somebody asks.
     threads: OnceCell<Vec<u32>>,
 }
@@ -35,13 +37,26 @@ impl<'a> View<'a> {
         ledger: &'a Ledger,
         grace: Nanos,
     ) -> Self {
-        let answered =
-            |connection: &&Connection| connection.state == State::Established && !connection.waiting();
-        let answered = connections.iter().copied().filter(answered);
-        let silent = answered.filter_map(|connection| Some((connection.last_use()?, connection)));
+        let (mut silent, mut repeating) = (Vec::with_capacity(connections.len()), Vec::new());
+        for &connection in &connections {
+            if connection.state != State::Established {
+                continue;
+            }
+            if !connection.waiting()
+                && let Some(last) = connection.last_use()
+            {
+                silent.push((last, connection));
+            }
+            if let Some(told) = connection.kept_alive()
+                && told.beats > 0
+            {
+                repeating.push((told, connection));
+            }
+        }
         Self {
             group,
-            silent: silent.collect(),
+            silent,
+            repeating,
             connections,
             now,
             ledger,
@@ -99,6 +114,11 @@ impl<'a> View<'a> {
         let since = |&(last, connection)| (self.now.saturating_sub(last), connection);
         let silent = self.silent.iter().map(since);
         silent.filter_map(move |(silent, connection)| (silent >= at_least).then_some(connection))
+    }
+
+    /// Open on both sides, and since a moment all that each has carried was of one size, twice at least.
+    pub fn repeating(&self) -> &[(KeptAlive, &'a Connection)] {
+        &self.repeating
     }
 
     /// Whether events were lost since this moment.
