@@ -10,8 +10,9 @@ use aya::sys::{Stats, enable_stats};
 
 /// How long it counts, at least: until the next tick after that.
 const ON: Duration = Duration::from_millis(100);
-/// From the first beginning, which is the start, so that a short run has figures, too, to the second one. Then twice as long …
+/// From the first beginning, which is the start, so that a short run has figures, too, to the second one. Then four times as long …
 const PERIOD: Duration = Duration::from_secs(10);
+const FACTOR: u32 = 4;
 /// … each time, up to this.
 const LONGEST: Duration = Duration::from_secs(320);
 
@@ -32,7 +33,7 @@ impl Meter {
     pub(super) fn new(wanted: bool) -> Self {
         let mut meter = Self {
             began: None,
-            period: PERIOD / 2,
+            period: PERIOD / FACTOR,
             counting: None,
             works: wanted,
         };
@@ -64,7 +65,7 @@ impl Meter {
         let begins = self.since(now).is_none_or(|since| since >= self.period);
         if begins {
             self.began = Some(now);
-            self.period = (self.period * 2).min(LONGEST);
+            self.period = (self.period * FACTOR).min(LONGEST);
         }
         begins
     }
@@ -78,7 +79,7 @@ mod tests {
     fn it_begins_at_once_and_then_ever_less_often() {
         let mut meter = Meter {
             began: None,
-            period: PERIOD / 2,
+            period: PERIOD / FACTOR,
             counting: None,
             works: true,
         };
@@ -86,7 +87,7 @@ mod tests {
         let begun: Vec<u64> = (0..1000)
             .filter(|&second| meter.begins(start + Duration::from_secs(second)))
             .collect();
-        assert_eq!(begun, [0, 10, 30, 70, 150, 310, 630, 950]);
+        assert_eq!(begun, [0, 10, 50, 210, 530, 850]);
     }
 
     #[test]
