@@ -33,6 +33,16 @@ impl Estimate {
         }
     }
 
+    /// In another unit, so many times as large.
+    #[must_use]
+    pub fn scaled(&self, factor: f64) -> Self {
+        Self {
+            median: self.median * factor,
+            low: self.low * factor,
+            high: self.high * factor,
+        }
+    }
+
     /// Whether it may as well be zero.
     #[must_use]
     pub fn is_noise(&self) -> bool {
