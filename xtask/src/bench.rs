@@ -69,6 +69,7 @@ pub fn run(workspace: &Workspace, args: &Args) -> Result<ExitCode> {
         // The largest takes as long as all others.
         let mut text = run(&["1000000"])?;
         for _ in 0..if args.quick { 1 } else { 9 } {
+            text.push('\n');
             text += &run(&["1000", "10000", "100000"])?;
         }
         let file = target.join("growth.jsonl");
