@@ -11,7 +11,7 @@ use crate::event::{Nanos, SECOND};
 const SELDOM: Nanos = SECOND / 2;
 const MS: Nanos = SECOND / 1000;
 
-/// As many sends of one size in a row make a pulse, whose size may change once.
+/// So many sends as large as the one before make a pulse, whose size may change once.
 const PULSE: u8 = 2;
 
 /// A run of sends of one size. Small, since each connection has one.
@@ -151,6 +151,10 @@ mod tests {
     fn work_is_no_pulse() {
         assert_eq!(after(&[(1, 5), (1, 5), (1, 5), (3, 300)]), None);
         assert_eq!(after(&[(1, 5), (1, 5), (1, 5), (3, 300), (2, 300)]), None);
+        assert_eq!(
+            after(&[(1, 5), (1, 90), (1, 7), (1, 30)]).map(|told| told.2),
+            Some(0)
+        );
         // A use between two of them.
         let used = [(1, 5), (1, 5), (1, 5), (1, 90), (1, 5), (1, 5)];
         assert_eq!(after(&used), Some((2500, 5, 1)));

@@ -24,14 +24,16 @@ use super::{
 };
 use crate::{
     event::{Nanos, SECOND},
-    ledger::{Connection, KeptAlive},
+    ledger::Connection,
 };
 
 pub(super) fn claim<'a>(view: &View<'a>, policy: &Policy) -> Option<Claim<'a>> {
     let rules = &policy.rules;
-    let is_ping = |told: &KeptAlive| u64::from(told.size) <= rules.ping;
-    let pings = view.repeating().iter().filter(|(told, _)| is_ping(told));
-    let mut sockets: Vec<&Connection> = pings.map(|&(_, connection)| connection).collect();
+    let is_ping = |connection: &&Connection| {
+        let told = connection.kept_alive();
+        told.is_some_and(|told| u64::from(told.size) <= rules.ping)
+    };
+    let mut sockets: Vec<&Connection> = view.repeating().filter(is_ping).collect();
     let since = |connection: &Connection| connection.kept_alive().map(|told| told.since);
     let links = chain_by(&sockets, rules.grace, since);
     let first = *links.first()?;

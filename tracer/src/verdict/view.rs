@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use crate::{
     event::{Nanos, State},
-    ledger::{Connection, Group, KeptAlive, Ledger},
+    ledger::{Connection, Group, Ledger},
 };
 
 /// One group at one moment.
@@ -23,7 +23,7 @@ pub struct View<'a> {
     /// them, and most connections of a large group are far away in memory.
     silent: Vec<(Nanos, &'a Connection)>,
     /// Those that are open on both sides and have carried the same more than once, in the same pass, since most have not.
-    repeating: Vec<(KeptAlive, &'a Connection)>,
+    repeating: Vec<&'a Connection>,
     /// The opening threads of all that are open, in order, once somebody asks.
     threads: OnceCell<Vec<u32>>,
 }
@@ -47,10 +47,8 @@ impl<'a> View<'a> {
             {
                 silent.push((last, connection));
             }
-            if let Some(told) = connection.kept_alive()
-                && told.beats > 0
-            {
-                repeating.push((told, connection));
+            if connection.kept_alive().is_some_and(|told| told.beats > 0) {
+                repeating.push(connection);
             }
         }
         Self {
@@ -117,8 +115,8 @@ impl<'a> View<'a> {
     }
 
     /// Open on both sides, and since a moment all that each has carried was of one size, twice at least.
-    pub fn repeating(&self) -> &[(KeptAlive, &'a Connection)] {
-        &self.repeating
+    pub fn repeating(&self) -> impl Iterator<Item = &'a Connection> {
+        self.repeating.iter().copied()
     }
 
     /// Whether events were lost since this moment.
