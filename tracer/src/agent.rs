@@ -71,6 +71,14 @@ impl Agent {
         })
     }
 
+    /// Waits, for a bounded time, until call sites are as exact as they will be: afterwards who says that it watches keeps
+    /// its word.
+    pub fn settle(&self) {
+        if let Some(worker) = &self.worker {
+            worker.await_first_look();
+        }
+    }
+
     /// From now on, whatever the case is fed is written down, too.
     ///
     /// # Errors

@@ -34,6 +34,9 @@ const QUESTIONS: usize = 64;
 /// How long the agent waits for a site's names. The first one of a large file takes 0.2 s; what takes longer is there
 /// when it asks again.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a start waits for the first look at the host's processes. It takes 10 ms where few run, and 0.1 s for some
+/// hundreds; what is slower goes on beside the agent.
+const FIRST_LOOK: Duration = Duration::from_millis(500);
 /// The agent waits at most for this part of the time: files may be made to be slow.
 const WAITING_SHARE: u32 = 5;
 
@@ -45,6 +48,8 @@ type Question = (SiteId, SyncSender<Option<Site>>);
 pub struct Worker {
     stacks: Receiver<Stack>,
     questions: SyncSender<Question>,
+    /// Ends when the thread has looked at the processes that run already.
+    looked: Receiver<()>,
     shared: Arc<Shared>,
 }
 
@@ -66,10 +71,17 @@ impl Worker {
         let store = Arc::new(Mutex::new(Store::default()));
         let (agent, waiting) = sync_channel(WAITING);
         let (questions, asked) = sync_channel(QUESTIONS);
+        let (first_look, looked) = sync_channel(1);
         let (kept, reading) = (Arc::clone(&store), Arc::clone(&shared));
         thread::Builder::new()
             .name("connleak-stacks".to_owned())
-            .spawn(move || read(stacks, thread_dumps, &kept, &agent, &reading))
+            .spawn(move || {
+                let mut reader = Reader::new(thread_dumps);
+                let mut stacks = stacks;
+                reader.look_for_processes(&mut stacks);
+                drop(first_look);
+                read(reader, stacks, &kept, &agent, &reading);
+            })
             .context("can't start the thread that reads stacks")?;
         thread::Builder::new()
             .name("connleak-names".to_owned())
@@ -78,8 +90,16 @@ impl Worker {
         Ok(Self {
             stacks: waiting,
             questions,
+            looked,
             shared,
         })
+    }
+
+    /// Waits until the processes that run already have been looked at, for a bounded time: the kernel side can walk an
+    /// interpreter's frames only where it knows that there is one.
+    pub fn await_first_look(&self) {
+        // Its end is the news.
+        let _ = self.looked.recv_timeout(FIRST_LOOK);
     }
 
     /// What has been read since the last call.
@@ -165,13 +185,12 @@ impl Source for Desk {
 
 /// The thread that reads stacks.
 fn read(
+    mut reader: Reader,
     mut stacks: Stacks,
-    thread_dumps: bool,
     store: &Mutex<Store>,
     agent: &SyncSender<Stack>,
     shared: &Shared,
 ) {
-    let mut reader = Reader::new(thread_dumps);
     let mut stirred = Instant::now();
     while !shared.stop.load(Ordering::Relaxed) {
         reader.look_for_processes(&mut stacks);

@@ -185,6 +185,7 @@ impl Watch {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hangup = signal(SignalKind::hangup())?;
         self.refresh(report)?;
+        self.agent.settle();
         self.announce();
         let ring = self.agent.probes.waker()?;
         let end = run_for.map(|time| Instant::now() + time);

@@ -23,7 +23,8 @@ pub(super) struct Pulse {
     beats: u8,
     /// What came of the one change that is forgiven.
     change: Change,
-    /// When the first of them was sent, in milliseconds after the connection was first seen.
+    /// When the last send of another size was, in milliseconds after the connection was first seen; if none is known, the
+    /// first of them.
     from: u32,
 }
 
@@ -49,6 +50,8 @@ pub struct KeptAlive {
     pub size: u16,
     /// How many times, at least.
     pub beats: u8,
+    /// The last send was none of another size, of which the next one will tell whether it was a use.
+    pub settled: bool,
 }
 
 impl Pulse {
@@ -82,7 +85,11 @@ impl Pulse {
                 (self.size, self.change) = (size, Change::Done);
             }
             (_, Some(size)) => {
-                let at = now.last_sent.get().unwrap_or(first_seen);
+                let at = before
+                    .last_sent
+                    .get()
+                    .or(now.last_sent.get())
+                    .unwrap_or(first_seen);
                 *self = Self {
                     size,
                     beats: new - 1,
@@ -96,10 +103,11 @@ impl Pulse {
 
     /// What it tells of a connection that was first seen then.
     pub(super) fn kept_alive(self, first_seen: Nanos) -> Option<KeptAlive> {
-        (self.size > 0 && self.change != Change::Open).then(|| KeptAlive {
+        (self.size > 0).then(|| KeptAlive {
             since: first_seen.saturating_add(u64::from(self.from) * MS),
             size: self.size,
             beats: self.beats,
+            settled: self.change != Change::Open,
         })
     }
 }
@@ -110,6 +118,11 @@ mod tests {
 
     /// Looks each half second, at which so many more sends with so many more bytes are found.
     fn after(looks: &[(u32, u64)]) -> Option<(Nanos, u16, u8)> {
+        let told = told_after(looks)?;
+        Some(((told.since - 10 * SECOND) / MS, told.size, told.beats))
+    }
+
+    fn told_after(looks: &[(u32, u64)]) -> Option<KeptAlive> {
         let mut pulse = Pulse::default();
         let mut carried = Carried::default();
         (carried.sends, carried.bytes_sent) = (0.into(), 0.into());
@@ -122,8 +135,7 @@ mod tests {
             }
             pulse.beat(10 * SECOND, &before, &carried, SECOND / 2);
         }
-        let told = pulse.kept_alive(10 * SECOND)?;
-        Some(((told.since - 10 * SECOND) / MS, told.size, told.beats))
+        pulse.kept_alive(10 * SECOND)
     }
 
     #[test]
@@ -131,7 +143,7 @@ mod tests {
         assert_eq!(after(&[]), None);
         assert_eq!(after(&[(5, 400)]), None);
         let pinged = [(5, 400), (0, 0), (1, 5), (0, 0), (1, 5), (0, 0), (1, 5)];
-        assert_eq!(after(&pinged), Some((1500, 5, 2)));
+        assert_eq!(after(&pinged), Some((500, 5, 2)));
     }
 
     #[test]
@@ -141,15 +153,28 @@ mod tests {
         let at_once = [(1, 14), (1, 14), (1, 14), (1, 40), (1, 40), (1, 40)];
         assert_eq!(after(&at_once), Some((500, 40, 3)));
         let again = [at_once.as_slice(), &[(1, 30), (1, 30), (1, 30)]].concat();
-        assert_eq!(after(&again), Some((3500, 30, 2)));
+        assert_eq!(after(&again), Some((3000, 30, 2)));
         // Before there was any pulse it is no change of it.
         let early = [(1, 14), (1, 14), (1, 40), (1, 40), (1, 40)];
-        assert_eq!(after(&early), Some((1500, 40, 2)));
+        assert_eq!(after(&early), Some((1000, 40, 2)));
+    }
+
+    #[test]
+    fn whether_one_of_another_size_was_a_use_shows_at_the_next_one() {
+        let pinged = [(5, 400), (1, 14), (1, 14), (1, 14), (1, 40)];
+        assert_eq!(after(&pinged), Some((500, 14, 2)));
+        let told = told_after(&pinged);
+        assert_eq!(told.map(|told| told.settled), Some(false));
+        let prepared = told_after(&[pinged.as_slice(), &[(1, 40)]].concat());
+        assert_eq!(prepared.map(|told| (told.size, told.settled)), Some((40, true)));
+        let used = told_after(&[pinged.as_slice(), &[(1, 14)]].concat());
+        assert_eq!(used.map(|told| (told.beats, told.settled)), Some((0, true)));
     }
 
     #[test]
     fn work_is_no_pulse() {
-        assert_eq!(after(&[(1, 5), (1, 5), (1, 5), (3, 300)]), None);
+        let worked = told_after(&[(1, 5), (1, 5), (1, 5), (3, 300)]);
+        assert_eq!(worked.map(|told| told.settled), Some(false));
         assert_eq!(after(&[(1, 5), (1, 5), (1, 5), (3, 300), (2, 300)]), None);
         assert_eq!(
             after(&[(1, 5), (1, 90), (1, 7), (1, 30)]).map(|told| told.2),
@@ -157,7 +182,7 @@ mod tests {
         );
         // A use between two of them.
         let used = [(1, 5), (1, 5), (1, 5), (1, 90), (1, 5), (1, 5)];
-        assert_eq!(after(&used), Some((2500, 5, 1)));
+        assert_eq!(after(&used), Some((2000, 5, 1)));
         let turns: Vec<(u32, u64)> = (0..20)
             .map(|turn| (1, if turn % 2 == 0 { 5 } else { 90 }))
             .collect();

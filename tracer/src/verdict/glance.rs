@@ -1,7 +1,7 @@
 //! Claims, from sockets that were opened before we looked: these look like a leak.
 //!
 //! Evidence: many sockets, each silent since a moment of its own (*staggered*), the moments in the order of
-//! opening (descriptor or inode numbers), each having carried little. Opened one after another, used once,
+//! opening (descriptors, inode numbers, ports), each having carried little. Opened one after another, used once,
 //! never again. If all the silent ones show no such order, the most that have sent about as much are looked at by
 //! themselves: what leaks has been used by the same code, and a pool beside it has carried more, or nothing. Or they fell
 //! silent in generations, each opened after all of the one before: a pool that is made anew while the old one is kept. Then
@@ -20,6 +20,7 @@
 //! Blind: a dozen workers or tenants that come up one by one as we look; sixteen that have done so before, slowly. So
 //! this rule never says more than `likely`.
 
+mod opened;
 mod order;
 mod signs;
 

@@ -41,7 +41,17 @@ pub(super) struct World {
     attached: bool,
 }
 
+/// This end of a connection: the kernel gives ports out in turn.
+fn client(cookie: Cookie) -> SocketAddr {
+    let ports = 60_999 - 32_768 + 1;
+    let port = 32_768 + cookie.0 * u64::from(World::PORTS_APART) % ports;
+    SocketAddr::from(([10, 0, 0, 9], u16::try_from(port).unwrap_or_default()))
+}
+
 impl World {
+    /// How far a port is from the one before.
+    pub(super) const PORTS_APART: u16 = 8;
+
     /// An application that runs already; [`attach`](Self::attach) begins to watch it.
     pub(super) fn unwatched() -> Self {
         Self {
@@ -224,7 +234,7 @@ impl World {
             cookie,
             state,
             from,
-            client: Some(SocketAddr::from(([10, 0, 0, 9], 40_000))),
+            client: Some(client(cookie)),
             error: 0,
             shut: released,
             released,
@@ -251,7 +261,7 @@ impl World {
                 fd: socket.fd,
             },
             server: Arc::clone(&self.server),
-            client: Some(SocketAddr::from(([10, 0, 0, 9], 40_000))),
+            client: Some(client(cookie)),
             netns: 1,
             // A batch for each of two processors, as the kernel has it.
             inode: 1024 * (1 + cookie.0 % 2) + cookie.0,

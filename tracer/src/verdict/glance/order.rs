@@ -1,6 +1,9 @@
 //! In which order sockets from before attach fell silent: one by one as they were opened, or one generation after another.
 
-use super::super::{Policy, Rules, view::View};
+use super::{
+    super::{Policy, Rules, view::View},
+    opened::{INODE, INODES, Number, numbers},
+};
 use crate::{event::Nanos, ledger::Connection};
 
 /// Sockets that fell silent before attach, in an order that tells of a leak.
@@ -80,9 +83,11 @@ fn generations<'a>(mut silent: Vec<&'a Connection>, rules: &Rules) -> Option<Pat
     let smallest = sizes[..sizes.len() - 1].iter().min()?;
     let alike = *sizes.iter().max()? <= smallest.saturating_mul(2);
     let distinct = all.len();
-    let in_turn = in_turn(&all, descriptor, u64::MAX, rules)
-        || in_turn(&all, Connection::inode, u64::MAX, rules)
-        || in_turn(&all, Connection::inode, INODES, rules);
+    let numbers = numbers(&silent);
+    let in_turn = numbers
+        .iter()
+        .any(|number| in_turn(&all, number, u64::MAX, rules))
+        || in_turn(&all, &numbers[INODE], INODES, rules);
     let fits = distinct >= rules.few && spread >= rules.spread && alike && in_turn;
     fits.then_some(Pattern {
         silent: silent.len(),
@@ -96,12 +101,7 @@ fn generations<'a>(mut silent: Vec<&'a Connection>, rules: &Rules) -> Option<Pat
 /// Whether nearly all of each generation have a higher number than those of the one before, where both are in one `batch` of so many
 /// numbers. Connections that are made side by side leave gaps, which are filled later: each looks up a name, say, with a
 /// socket of its own meanwhile.
-fn in_turn(
-    generations: &[&[&Connection]],
-    number: impl Fn(&Connection) -> Option<u64>,
-    batch: u64,
-    rules: &Rules,
-) -> bool {
+fn in_turn(generations: &[&[&Connection]], number: &Number, batch: u64, rules: &Rules) -> bool {
     let numbers = |generation: &&[&Connection]| -> Vec<u64> {
         let mut numbers: Vec<u64> = generation.iter().filter_map(|socket| number(socket)).collect();
         numbers.sort_unstable();
@@ -154,28 +154,13 @@ fn is_alike(one: &Connection, other: &Connection) -> bool {
     one.max(other).saturating_mul(2) <= one.min(other).saturating_mul(3)
 }
 
-/// Inode numbers are in the order of opening as long as the process stays on one processor: each has its own batch of so many
-/// (`LAST_INO_BATCH` of `get_next_ino`, `fs/inode.c`).
-const INODES: u64 = 1024;
-
-/// A process is given the lowest number that is free; while it closes none, in the order of opening.
-fn descriptor(socket: &Connection) -> Option<u64> {
-    Some(u64::from(socket.holders.first()?.fd))
-}
-
-/// Those that were used last in the order in which they were opened, by descriptor or by inode number; none when
-/// too few of them were.
+/// Those that were used last in the order in which they were opened; none when too few of them were.
 fn in_order<'a>(sockets: Vec<&'a Connection>, rules: &Rules) -> Vec<&'a Connection> {
     let Some(gaps) = sockets.len().checked_sub(1) else {
         return sockets;
     };
-    let by_descriptor = rising(sockets.clone(), rules, descriptor);
-    let by_inode = rising(sockets, rules, Connection::inode);
-    let most = if by_inode.len() > by_descriptor.len() {
-        by_inode
-    } else {
-        by_descriptor
-    };
+    let runs = numbers(&sockets).map(|number| rising(sockets.clone(), rules, &number));
+    let most = runs.into_iter().max_by_key(Vec::len).unwrap_or_default();
     let others = gaps + 1 - most.len();
     if others * 100 <= gaps * (100 - rules.ordered.min(100)) {
         most
@@ -185,11 +170,7 @@ fn in_order<'a>(sockets: Vec<&'a Connection>, rules: &Rules) -> Vec<&'a Connecti
 }
 
 /// The longest run of numbers that rise over time. Sockets that fell silent together may be in any order.
-fn rising<'a>(
-    mut sockets: Vec<&'a Connection>,
-    rules: &Rules,
-    number: impl Fn(&Connection) -> Option<u64>,
-) -> Vec<&'a Connection> {
+fn rising<'a>(mut sockets: Vec<&'a Connection>, rules: &Rules, number: &Number) -> Vec<&'a Connection> {
     sockets.sort_by_key(|socket| (socket.last_activity(), socket.cookie));
     let mut timed: Vec<(Nanos, u64, &Connection)> = Vec::new();
     for socket in sockets {
