@@ -1,55 +1,103 @@
-//! In which order sockets from before attach were opened. The kernel writes no time down, but three of a socket's numbers are handed out in
-//! turn. Each misleads in its own way, so that an order shown by any of them counts.
+//! In which order sockets from before attach were opened. The kernel writes no time down, but three of a socket's numbers are
+//! handed out in turn. Each misleads in its own way, so that an order shown by any of them counts.
 
-use crate::ledger::Connection;
+use std::{net::IpAddr, ops::RangeInclusive, sync::Arc};
 
-/// What number a socket has; `None` where it has none.
-pub type Number = Box<dyn Fn(&Connection) -> Option<u64>>;
+use crate::{event::Server, ledger::Connection};
 
-/// Inode numbers are in the order of opening as long as the process stays on one processor: each has its own batch of so many
-/// (`LAST_INO_BATCH` of `get_next_ino`, `fs/inode.c`).
-pub const INODES: u64 = 1024;
+/// A number that rises in the order in which sockets were opened.
+#[derive(Clone)]
+pub enum Number {
+    /// A process is given the lowest that is free; while it closes none, they rise.
+    Descriptor,
+    /// They rise as long as the process stays on one processor.
+    Inode,
+    /// They rise, and begin again after the last.
+    Port(Circle),
+}
+
+/// Inode numbers are taken from a batch of so many, of which each processor has its own (`LAST_INO_BATCH` of
+/// `get_next_ino`, `fs/inode.c`).
+const INODES: u64 = 1024;
 
 /// Ports of this end, by default (`ip_local_port_range`, `ip-sysctl.rst`). Where others were set, the place at which they
 /// begin again may be missed.
-const PORTS: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+const PORTS: RangeInclusive<u16> = 32_768..=60_999;
 
-/// Which of [`numbers`] is the inode's.
-pub const INODE: usize = 1;
-
-/// Numbers that rise in the order in which these sockets were opened.
-pub fn numbers(sockets: &[&Connection]) -> [Number; 3] {
-    [Box::new(descriptor), Box::new(Connection::inode), port(sockets)]
+/// All that these sockets have, the best one last.
+pub fn numbers(sockets: &[&Connection]) -> Vec<Number> {
+    let port = Circle::of(sockets).map(Number::Port);
+    [Number::Descriptor, Number::Inode]
+        .into_iter()
+        .chain(port)
+        .collect()
 }
 
-/// A process is given the lowest number that is free; while it closes none, in the order of opening.
-fn descriptor(socket: &Connection) -> Option<u64> {
-    Some(u64::from(socket.holders.first()?.fd))
+impl Number {
+    /// That of this socket, if it has one.
+    pub fn of(&self, socket: &Connection) -> Option<u64> {
+        match self {
+            Self::Descriptor => Some(u64::from(socket.holders.first()?.fd)),
+            Self::Inode => socket.inode(),
+            Self::Port(circle) => circle.place(socket),
+        }
+    }
+
+    /// Of how many a batch is, within which alone the order is sure.
+    pub fn batch(&self) -> u64 {
+        match self {
+            Self::Inode => INODES,
+            _ => u64::MAX,
+        }
+    }
 }
 
-/// Who connects is given a free port, 2 to 16 further than the one before to the same server, and the first again after the
-/// last: a turn is some 3,000 connections (`__inet_hash_connect`, `net/ipv4/inet_hashtables.c`, after RFC 6056, 3.3.4). So a few
-/// sockets' ports are on a circle, and begin after its largest gap. Over more than a turn they are in no order.
-fn port(sockets: &[&Connection]) -> Number {
-    let Some(&first) = sockets.first() else {
-        return Box::new(|_| None);
-    };
-    let (server, netns) = (first.server.clone(), first.netns);
-    let from = first.client().map(|client| client.ip());
-    let port = move |socket: &Connection| {
+/// The ports from one address to one server.
+///
+/// Who connects is given a free port, 2 to 16 further than the one before to the same server, and the first again after
+/// the last: a turn is some 3,000 connections (`__inet_hash_connect`, `net/ipv4/inet_hashtables.c`, after RFC 6056,
+/// 3.3.4). So a few sockets' ports are on a circle, and begin after its largest gap. Over more than a turn they are in no order.
+#[derive(Clone)]
+pub struct Circle {
+    server: Arc<Server>,
+    netns: u32,
+    from: IpAddr,
+    begin: u16,
+}
+
+impl Circle {
+    fn of(sockets: &[&Connection]) -> Option<Self> {
+        let (first, client) = sockets
+            .iter()
+            .find_map(|socket| Some((socket, socket.client()?)))?;
+        let mut circle = Self {
+            server: Arc::clone(&first.server),
+            netns: first.netns,
+            from: client.ip(),
+            begin: 0,
+        };
+        let mut ports: Vec<u16> = sockets.iter().filter_map(|socket| circle.port(socket)).collect();
+        ports.sort_unstable();
+        let (&lowest, &highest) = (ports.first()?, ports.last()?);
+        let around = lowest.saturating_sub(*PORTS.start()) + PORTS.end().saturating_sub(highest);
+        let largest = ports.windows(2).map(|pair| (pair[1] - pair[0], pair[1])).max();
+        circle.begin = largest
+            .filter(|&(gap, _)| gap > around)
+            .map_or(lowest, |(_, next)| next);
+        Some(circle)
+    }
+
+    fn port(&self, socket: &Connection) -> Option<u16> {
         let client = socket.client()?;
-        let same = Some(client.ip()) == from && socket.netns == netns && socket.server.place == server.place;
+        let same = client.ip() == self.from
+            && socket.netns == self.netns
+            && socket.server.place == self.server.place;
         same.then_some(client.port())
-    };
-    let mut ports: Vec<u16> = sockets.iter().filter_map(|socket| port(socket)).collect();
-    ports.sort_unstable();
-    let (Some(&lowest), Some(&highest)) = (ports.first(), ports.last()) else {
-        return Box::new(|_| None);
-    };
-    let around = lowest.saturating_sub(*PORTS.start()) + PORTS.end().saturating_sub(highest);
-    let largest = ports.windows(2).map(|pair| (pair[1] - pair[0], pair[1])).max();
-    let begin = largest.map_or(lowest, |(gap, next)| if gap > around { next } else { lowest });
-    Box::new(move |socket| port(socket).map(|port| u64::from(port.wrapping_sub(begin))))
+    }
+
+    fn place(&self, socket: &Connection) -> Option<u64> {
+        Some(u64::from(self.port(socket)?.wrapping_sub(self.begin)))
+    }
 }
 
 #[cfg(test)]
@@ -71,8 +119,8 @@ mod tests {
         world.attach();
         let mut sockets: Vec<&Connection> = world.ledger.connections().collect();
         sockets.sort_by_key(|socket| socket.cookie);
-        let [.., port] = numbers(&sockets);
-        let ports: Vec<u64> = sockets.iter().filter_map(|socket| port(socket)).collect();
+        let circle = Circle::of(&sockets).expect("they have ports");
+        let ports: Vec<u64> = sockets.iter().filter_map(|socket| circle.place(socket)).collect();
         assert_eq!(ports.len(), 8);
         assert!(ports.is_sorted(), "{ports:?}");
         let plain: Vec<u16> = sockets

@@ -2,7 +2,7 @@
 
 use super::{
     super::{Policy, Rules, view::View},
-    opened::{INODE, INODES, Number, numbers},
+    opened::{Number, numbers},
 };
 use crate::{event::Nanos, ledger::Connection};
 
@@ -10,6 +10,8 @@ use crate::{event::Nanos, ledger::Connection};
 pub struct Pattern<'a> {
     /// In the order in which they fell silent.
     pub sockets: Vec<&'a Connection>,
+    /// What shows that they were opened in that order.
+    pub number: Number,
     /// How many others there are that are silent since before attach, and these.
     pub silent: usize,
     /// Over how long they fell silent.
@@ -32,19 +34,24 @@ pub fn pattern<'a>(view: &View<'a>, policy: &Policy, attached_at: Nanos) -> Opti
     // No pool opens more while these rest.
     let passed_over = !policy.single_look && view.group.opens_after(attached_at) > 0;
     let rules = &policy.rules;
-    let pattern = staggered(&silent, silent.clone(), passed_over, rules)
-        .or_else(|| staggered(&silent, alike(silent.clone()), passed_over, rules));
-    pattern.or_else(|| generations(silent, rules).filter(|_| passed_over))
+    if silent.len() < rules.few {
+        return None;
+    }
+    let numbers = numbers(&view.connections);
+    let pattern = staggered(&silent, &silent, &numbers, passed_over, rules)
+        .or_else(|| staggered(&silent, &alike(silent.clone()), &numbers, passed_over, rules));
+    pattern.or_else(|| generations(silent, &numbers, rules).filter(|_| passed_over))
 }
 
 /// Those of these that fell silent one by one, in the order in which they were opened; `None` when there is no order.
 fn staggered<'a>(
     silent: &[&'a Connection],
-    sockets: Vec<&'a Connection>,
+    sockets: &[&'a Connection],
+    numbers: &[Number],
     passed_over: bool,
     rules: &Rules,
 ) -> Option<Pattern<'a>> {
-    let sockets = in_order(sockets, rules);
+    let (sockets, number) = in_order(sockets, numbers, rules)?;
     let all: Vec<Nanos> = sockets
         .iter()
         .filter_map(|socket| socket.last_activity())
@@ -59,6 +66,7 @@ fn staggered<'a>(
     let bursts = distinct * 100 < sockets.len() * rules.staggered;
     (!bursts || passed_over).then_some(Pattern {
         sockets,
+        number,
         silent: silent.len(),
         spread,
         distinct: distinct as u64,
@@ -68,7 +76,11 @@ fn staggered<'a>(
 
 /// All of these, if they fell silent several at once, about as many each time, and each of a generation was opened after all of
 /// the one before: a pool that is made anew, and the old one kept.
-fn generations<'a>(mut silent: Vec<&'a Connection>, rules: &Rules) -> Option<Pattern<'a>> {
+fn generations<'a>(
+    mut silent: Vec<&'a Connection>,
+    numbers: &[Number],
+    rules: &Rules,
+) -> Option<Pattern<'a>> {
     silent.sort_by_key(|socket| (socket.last_activity(), socket.cookie));
     let (first, last) = (silent.first()?.last_activity()?, silent.last()?.last_activity()?);
     let spread = last - first;
@@ -83,15 +95,17 @@ fn generations<'a>(mut silent: Vec<&'a Connection>, rules: &Rules) -> Option<Pat
     let smallest = sizes[..sizes.len() - 1].iter().min()?;
     let alike = *sizes.iter().max()? <= smallest.saturating_mul(2);
     let distinct = all.len();
-    let numbers = numbers(&silent);
-    let in_turn = numbers
-        .iter()
-        .any(|number| in_turn(&all, number, u64::MAX, rules))
-        || in_turn(&all, &numbers[INODE], INODES, rules);
-    let fits = distinct >= rules.few && spread >= rules.spread && alike && in_turn;
-    fits.then_some(Pattern {
+    if distinct < rules.few || spread < rules.spread || !alike {
+        return None;
+    }
+    let shows = |number: &&Number| {
+        in_turn(&all, number, u64::MAX, rules) || in_turn(&all, number, number.batch(), rules)
+    };
+    let number = numbers.iter().rfind(shows)?.clone();
+    Some(Pattern {
         silent: silent.len(),
         sockets: silent,
+        number,
         spread,
         distinct: distinct as u64,
         in_generations: true,
@@ -103,7 +117,7 @@ fn generations<'a>(mut silent: Vec<&'a Connection>, rules: &Rules) -> Option<Pat
 /// socket of its own meanwhile.
 fn in_turn(generations: &[&[&Connection]], number: &Number, batch: u64, rules: &Rules) -> bool {
     let numbers = |generation: &&[&Connection]| -> Vec<u64> {
-        let mut numbers: Vec<u64> = generation.iter().filter_map(|socket| number(socket)).collect();
+        let mut numbers: Vec<u64> = generation.iter().filter_map(|socket| number.of(socket)).collect();
         numbers.sort_unstable();
         numbers
     };
@@ -154,19 +168,19 @@ fn is_alike(one: &Connection, other: &Connection) -> bool {
     one.max(other).saturating_mul(2) <= one.min(other).saturating_mul(3)
 }
 
-/// Those that were used last in the order in which they were opened; none when too few of them were.
-fn in_order<'a>(sockets: Vec<&'a Connection>, rules: &Rules) -> Vec<&'a Connection> {
-    let Some(gaps) = sockets.len().checked_sub(1) else {
-        return sockets;
-    };
-    let runs = numbers(&sockets).map(|number| rising(sockets.clone(), rules, &number));
-    let most = runs.into_iter().max_by_key(Vec::len).unwrap_or_default();
+/// Those that were used last in the order in which they were opened, and by which number; `None` when too few of them were.
+fn in_order<'a>(
+    sockets: &[&'a Connection],
+    numbers: &[Number],
+    rules: &Rules,
+) -> Option<(Vec<&'a Connection>, Number)> {
+    let gaps = sockets.len().checked_sub(1)?;
+    let (most, number) = numbers
+        .iter()
+        .map(|number| (rising(sockets.to_vec(), rules, number), number))
+        .max_by_key(|(run, _)| run.len())?;
     let others = gaps + 1 - most.len();
-    if others * 100 <= gaps * (100 - rules.ordered.min(100)) {
-        most
-    } else {
-        Vec::new()
-    }
+    (others * 100 <= gaps * (100 - rules.ordered.min(100))).then(|| (most, number.clone()))
 }
 
 /// The longest run of numbers that rise over time. Sockets that fell silent together may be in any order.
@@ -174,7 +188,7 @@ fn rising<'a>(mut sockets: Vec<&'a Connection>, rules: &Rules, number: &Number) 
     sockets.sort_by_key(|socket| (socket.last_activity(), socket.cookie));
     let mut timed: Vec<(Nanos, u64, &Connection)> = Vec::new();
     for socket in sockets {
-        let (Some(at), Some(number)) = (socket.last_activity(), number(socket)) else {
+        let (Some(at), Some(number)) = (socket.last_activity(), number.of(socket)) else {
             continue;
         };
         let near = timed

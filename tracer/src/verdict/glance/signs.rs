@@ -70,6 +70,7 @@ impl Signs {
             in_generations,
             ..
         } = pattern;
+        let number = |socket: &Connection| pattern.number.of(socket);
         let pace = spread / (distinct - 1).max(1);
         let since_last = view.silent(sockets.last()?)?;
         let longest = view.silent(sockets.first()?)?;
@@ -89,14 +90,14 @@ impl Signs {
             .filter(|connection| connection.opened_at().is_none() && connection.state == State::Established)
             .filter(|connection| connection.last_activity().is_some_and(|at| at >= attached_at))
             .collect();
-        let newest = sockets.iter().filter_map(|socket| socket.inode()).max();
+        let newest = sockets.iter().filter_map(|socket| number(socket)).max();
         let most = sockets
             .iter()
             .filter_map(|socket| socket.traffic().bytes_sent)
             .max();
         let little = most.map(|most| most.saturating_mul(rules.at_work));
         let among = |other: &&Connection| {
-            other.inode() < newest && (little.is_none() || other.traffic().bytes_sent <= little)
+            number(other) < newest && (little.is_none() || other.traffic().bytes_sent <= little)
         };
         let suspicious: BTreeMap<Cookie, &Connection> = others
             .iter()
@@ -109,7 +110,7 @@ impl Signs {
                 let since = Some(rest.from.saturating_add(rules.grace));
                 let later = sockets.partition_point(|socket| socket.last_activity() <= since);
                 let mut later = sockets[later..].iter();
-                later.any(|socket| socket.inode() > other.inode())
+                later.any(|socket| number(socket) > number(other))
             })
         };
         let rests = view.group.rests().iter().filter(passed_over);
@@ -118,7 +119,7 @@ impl Signs {
         let long = policy.idle.saturating_mul(rules.sure);
         let long = long.max(came_back.unwrap_or(0).saturating_mul(rules.rests));
         // One that is newer is the next of them.
-        let alone = silent == sockets.len() && others.iter().all(|other| other.inode() > newest);
+        let alone = silent == sockets.len() && others.iter().all(|other| number(other) > newest);
         let sends = |of: &[&Connection]| {
             let mut sends: Vec<u32> = of.iter().filter_map(|socket| socket.traffic().sends).collect();
             sends.sort_unstable();
