@@ -160,8 +160,11 @@ pub(crate) fn is_known() -> bool {
     layout().is_some()
 }
 
-/// The process's layout, or that of the process it was forked from: a fork has the same addresses, and the agent may
-/// not know it yet. Where it has executed another program since, they lead nowhere, or to what the agent refuses.
+/// `PF_FORKNOEXEC` of `include/linux/sched.h`: forked, and has executed no program since.
+const FORKED: u32 = 0x40;
+
+/// The process's layout, or that of the process it was forked from, if it has executed no other program since: a fork has the
+/// same addresses, and the agent may not know it yet.
 #[inline(always)]
 fn layout() -> Option<&'static PythonLayout> {
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -169,11 +172,15 @@ fn layout() -> Option<&'static PythonLayout> {
     if let Some(layout) = unsafe { PYTHON.get(tgid) } {
         return Some(layout);
     }
-    if offset!(task_real_parent) == ABSENT {
+    if offset!(task_real_parent) == ABSENT || offset!(task_flags) == ABSENT {
         return None;
     }
     // Plain loads: each send of a process that runs no Python comes by here.
     let leader: *const u8 = load(task(), offset!(task_group_leader));
+    let flags: u32 = load(leader, offset!(task_flags));
+    if flags & FORKED == 0 {
+        return None;
+    }
     let parent: *const u8 = load(leader, offset!(task_real_parent));
     let tgid: u32 = load(parent, offset!(task_tgid));
     // SAFETY: as above.

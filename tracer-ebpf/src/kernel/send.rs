@@ -2,16 +2,17 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{PerCpuArray, RingBuf},
+    maps::{Array, PerCpuArray, RingBuf},
 };
 use connleak_ebpf::Counter;
 
 use super::Skip;
 
 /// Waiting bytes at which the reader is woken before its next tick. Far above what a tick brings on a
-/// quiet host, far below the ring's size. (`docs/` and PLATFORM: a wake-up costs 8–12 µs, a record 0.5 µs.)
-#[unsafe(no_mangle)]
-static WAKE_AT: u64 = 64 * 1024;
+/// quiet host, far below the ring's size (a wake-up costs 8–12 µs, a record 0.5 µs): the agent sets it before the programs
+/// run. To 0 while nothing happens, so that it need not look whether anything does.
+#[map]
+static WAKE_AT: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Events on their way to the agent. The agent sets the size before load.
 #[map]
@@ -74,8 +75,9 @@ pub(crate) fn send_in_place<T: Copy + 'static>(
 /// Whether to wake the reader: once when the mark is passed, not for each record beyond it.
 #[inline(always)]
 fn wake_up(size: usize) -> u64 {
-    // SAFETY: set before load.
-    let mark = unsafe { core::ptr::read_volatile(&raw const WAKE_AT) };
+    let Some(&mark) = WAKE_AT.get(0) else {
+        return NO_WAKEUP;
+    };
     let waiting = EVENTS.query(AVAILABLE_DATA);
     if waiting >= mark && waiting < mark + 4 * size as u64 {
         FORCE_WAKEUP

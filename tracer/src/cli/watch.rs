@@ -23,7 +23,7 @@ use crate::{
     journal,
     ledger::{Connection, WALKS_TO_BE_GONE},
     output::{code::Told, duration, text},
-    probes::{Options, lull, table},
+    probes::{Options, table},
     verdict::Finding,
 };
 
@@ -124,10 +124,8 @@ pub struct Watch {
     cost: Duration,
     /// What connections had done by then …
     stirred: Stirred,
-    /// … when they did it last …
+    /// … and when they did it last.
     stirred_at: Instant,
-    /// … and when one was last opened or closed.
-    turned_at: Instant,
 }
 
 /// What connections have done so far, as far as it tells whether they do anything.
@@ -156,7 +154,6 @@ impl Watch {
             cost: Duration::ZERO,
             stirred: Stirred::default(),
             stirred_at: Instant::now(),
-            turned_at: Instant::now(),
         }
     }
 
@@ -192,7 +189,7 @@ impl Watch {
         loop {
             let seen = self.seen();
             let refresh = self.refreshed + self.pace.between_snapshots(seen);
-            let read = Instant::now() + lull::between_reads(self.turned_at.elapsed());
+            let read = Instant::now() + self.agent.probes.between_reads();
             tokio::select! {
                 biased;
                 _ = interrupt.recv() => break,
@@ -251,9 +248,6 @@ impl Watch {
         };
         if stirred != self.stirred {
             self.stirred_at = Instant::now();
-            if stirred.turns != self.stirred.turns {
-                self.turned_at = self.stirred_at;
-            }
             self.stirred = stirred;
         }
     }

@@ -56,6 +56,12 @@ impl Meter {
         }
     }
 
+    /// How long it may wait for the next tick, while it counts.
+    pub(super) fn until_next(&self, now: Instant) -> Option<Duration> {
+        let since = self.since(now).filter(|_| self.counting.is_some());
+        since.map(|since| ON.saturating_sub(since))
+    }
+
     fn since(&self, now: Instant) -> Option<Duration> {
         self.began.map(|began| now.saturating_duration_since(began))
     }

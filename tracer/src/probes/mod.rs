@@ -20,7 +20,7 @@ mod translate;
 use std::{
     io::Read as _,
     os::fd::{AsFd as _, OwnedFd},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -31,6 +31,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use connleak_ebpf::Counter;
+use lull::Alarm;
 use meter::Meter;
 use tokio::io::{Interest, unix::AsyncFd};
 use translate::Translator;
@@ -160,6 +161,7 @@ pub struct Probes {
     /// Why uses are not followed, though they were asked for.
     no_uses: Option<String>,
     meter: Meter,
+    alarm: Alarm,
     /// What notes when unix sockets receive, if it is not attached yet: see [`Self::follow_receives`].
     receives: Option<&'static table::Probe>,
 }
@@ -255,6 +257,7 @@ impl Probes {
             .transpose()?;
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?;
+        let alarm = Alarm::take(&mut ebpf)?;
         let stacks = (options.stacks.bytes > 0)
             .then(|| stacks::Stacks::take(&mut ebpf))
             .transpose()?;
@@ -285,6 +288,7 @@ impl Probes {
             no_stacks: None,
             no_uses,
             meter: Meter::new(options.measure),
+            alarm,
             receives,
         })
     }
@@ -317,6 +321,13 @@ impl Probes {
         Ok(unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) }?)
     }
 
+    /// Time until the ring buffer is to be read again, if [`waker`](Self::waker) does not ask for it before.
+    pub fn between_reads(&mut self) -> Duration {
+        let time = self.alarm.between_reads();
+        let due = self.meter.until_next(Instant::now());
+        due.map_or(time, |due| time.min(due))
+    }
+
     /// Hands on what is waiting, in the order in which it happened, and then what was lost.
     ///
     /// # Errors
@@ -325,6 +336,7 @@ impl Probes {
         self.meter.tick(Instant::now());
         self.early.drain(..).for_each(&mut take);
         while let Some(record) = self.ring.next() {
+            self.alarm.stir();
             self.translator.record(&record, &mut take);
         }
         self.follow_receives();

@@ -13,7 +13,7 @@ use aya::{
 use connleak_ebpf::Offsets;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::{Backend, Options, btf, format, offsets, table};
+use super::{Backend, Options, btf, format, lull, offsets, table};
 use crate::server::Databases;
 
 /// Built by `cargo xtask ebpf` from `tracer-ebpf`, and committed, so that this crate needs stable Rust alone.
@@ -104,7 +104,6 @@ fn fill(
     let only_servers = u32::from(!prefixes.is_empty());
     // aya-log's numbers: 0 off, 1 error … 4 debug.
     let level: u8 = if options.diagnostics { 4 } else { 0 };
-    let wake_at = u64::from(options.ring_bytes / 4);
     let by_helpers = u32::from(backend != Backend::Memory);
     let old_destroy = u32::from(backend == Backend::Tracepoint && format::old_destroy());
     // The numbers that stand for cookies: made by every load, used by one back-end alone.
@@ -116,7 +115,6 @@ fn fill(
         .override_global("OFFSETS", &offsets[..], true)
         .override_global("PORTS", &ports[..], true)
         .override_global("ONLY_SERVERS", &only_servers, true)
-        .override_global("WAKE_AT", &wake_at, true)
         .override_global("BY_HELPERS", &by_helpers, true)
         .override_global("OLD_DESTROY", &old_destroy, true)
         .override_global("STACK_BYTES", &stacks.bytes, true)
@@ -132,6 +130,7 @@ fn fill(
         .map_max_entries("EVENTS", options.ring_bytes)
         .load(OBJECT)
         .context("the kernel refused connleak's maps or type information")?;
+    lull::wake_at(&mut ebpf, options.ring_bytes)?;
     if only_servers == 1 {
         let map = ebpf
             .map_mut("SERVERS")

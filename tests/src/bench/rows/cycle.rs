@@ -112,11 +112,15 @@ fn against(
     match tcplife {
         Some(tcplife) if tcplife.median > 0.0 => {
             let ratio = ours.median / tcplife.median;
-            let result = format!(
+            let mut result = format!(
                 "{} µs; tcplife {:.1} µs: {ratio:.2} of it",
                 ours.show(2, ""),
                 tcplife.median
             );
+            let most = share * tcplife.median;
+            if ours.low <= most && ours.high > most {
+                result.push_str(", the reach within the noise");
+            }
             Row::new(id, &what, &reach, result, ratio <= share)
         }
         _ => {
