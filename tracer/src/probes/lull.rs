@@ -14,7 +14,8 @@ use aya::{
 const TICK: Duration = Duration::from_millis(50);
 /// After how long a silence, and how often then: the first stack after it may wait as long. The reader of stacks is woken
 /// for those that can't wait, and looks meanwhile which processes have begun.
-const LULLS: [(Duration, Duration); 2] = [
+const LULLS: [(Duration, Duration); 3] = [
+    (Duration::from_mins(1), Duration::from_secs(1)),
     (Duration::from_secs(30), Duration::from_millis(500)),
     (Duration::from_secs(2), Duration::from_millis(250)),
 ];
@@ -90,6 +91,6 @@ mod tests {
     #[test]
     fn the_longer_nothing_comes_the_less_often_anybody_looks() {
         let after = |seconds| between_reads(Duration::from_secs(seconds)).as_millis();
-        assert_eq!([2, 3, 30, 31].map(after), [50, 250, 250, 500]);
+        assert_eq!([2, 3, 31, 60, 61].map(after), [50, 250, 500, 500, 1000]);
     }
 }

@@ -175,19 +175,26 @@ fn in_order<'a>(
     rules: &Rules,
 ) -> Option<(Vec<&'a Connection>, Number)> {
     let gaps = sockets.len().checked_sub(1)?;
+    let most_others = gaps * (100 - rules.ordered.min(100)) / 100;
+    let mut by_time = sockets.to_vec();
+    by_time.sort_by_key(|socket| (socket.last_activity(), socket.cookie));
     let (most, number) = numbers
         .iter()
-        .map(|number| (rising(sockets.to_vec(), rules, number), number))
+        .map(|number| (rising(&by_time, rules, number, most_others), number))
         .max_by_key(|(run, _)| run.len())?;
-    let others = gaps + 1 - most.len();
-    (others * 100 <= gaps * (100 - rules.ordered.min(100))).then(|| (most, number.clone()))
+    (gaps + 1 - most.len() <= most_others).then(|| (most, number.clone()))
 }
 
-/// The longest run of numbers that rise over time. Sockets that fell silent together may be in any order.
-fn rising<'a>(mut sockets: Vec<&'a Connection>, rules: &Rules, number: &Number) -> Vec<&'a Connection> {
-    sockets.sort_by_key(|socket| (socket.last_activity(), socket.cookie));
-    let mut timed: Vec<(Nanos, u64, &Connection)> = Vec::new();
-    for socket in sockets {
+/// The longest run of numbers that rise over time. Sockets that fell silent together may be in any order. None, if it can be
+/// seen at once that more than `most_others` are not in it: most pools are in no order at all.
+fn rising<'a>(
+    by_time: &[&'a Connection],
+    rules: &Rules,
+    number: &Number,
+    most_others: usize,
+) -> Vec<&'a Connection> {
+    let mut timed: Vec<(Nanos, u64, &Connection)> = Vec::with_capacity(by_time.len());
+    for &socket in by_time {
         let (Some(at), Some(number)) = (socket.last_activity(), number.of(socket)) else {
             continue;
         };
@@ -195,6 +202,11 @@ fn rising<'a>(mut sockets: Vec<&'a Connection>, rules: &Rules, number: &Number) 
             .last()
             .filter(|last| at.saturating_sub(last.0) <= rules.moment);
         timed.push((near.map_or(at, |last| last.0), number, socket));
+    }
+    // One that is not in the run has two neighbours.
+    let falls = |pair: &&[(Nanos, u64, &Connection)]| pair[0].0 < pair[1].0 && pair[0].1 > pair[1].1;
+    if timed.windows(2).filter(falls).count() > 2 * most_others {
+        return Vec::new();
     }
     timed.sort_by_key(|&(at, number, _)| (at, number));
     // Patience sorting: of the runs of each length the smallest end, and of each number the one before it.
