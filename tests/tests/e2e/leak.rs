@@ -81,10 +81,11 @@ fn only_about(all: &[Value], pid: u32, place: &Where) -> bool {
         Where::Tcp(_, port) => line["server"]["port"] == *port,
         Where::Unix(path) => line["server"]["path"] == *path,
     };
+    // One that has just ended has no executable any more.
     let python = |line: &Value| {
-        line["process"]["executable"]
+        line["process"]["name"]
             .as_str()
-            .is_some_and(|path| path.contains("python"))
+            .is_some_and(|name| name.starts_with("python"))
     };
     lines::findings(all)
         .into_iter()
