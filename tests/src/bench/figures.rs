@@ -12,6 +12,16 @@ pub struct Estimate {
 }
 
 impl Estimate {
+    /// What is said beside a figure that is not fine enough to tell whether at most `most` was reached; else nothing.
+    #[must_use]
+    pub fn doubt(self, most: f64) -> &'static str {
+        if self.low <= most && self.high > most {
+            ", the reach within the noise"
+        } else {
+            ""
+        }
+    }
+
     /// Of some values; zero of none.
     #[must_use]
     pub fn of(values: &[f64]) -> Self {

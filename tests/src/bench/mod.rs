@@ -37,6 +37,12 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Rounds where a few percent are looked for and a load can't be short: it is a process of its own each time.
+    #[must_use]
+    pub fn fewer(&self) -> usize {
+        (self.many * 2).div_ceil(3)
+    }
+
     /// What the page is made from.
     #[must_use]
     pub fn full() -> Self {
@@ -111,10 +117,7 @@ impl Row {
     /// enough to tell.
     #[must_use]
     pub fn lost(id: &'static str, what: &str, lost: Estimate, most: f64) -> Self {
-        let mut result = lost.show(1, " %");
-        if lost.low <= most && lost.high > most {
-            result.push_str(", the reach within the noise");
-        }
+        let result = lost.show(1, " %") + lost.doubt(most);
         let reach = format!("≤ {most} % of throughput");
         Self::new(id, what, &reach, result, lost.median <= most)
     }

@@ -120,12 +120,13 @@ fn facts(plan: &Plan, quick: bool) -> Result<String> {
         .collect();
     lines.push(format!("peers: {}", versions.join(", ")));
     lines.push(format!(
-        "{} rounds of each comparison, {} ms a turn; of queries, pgbench and redis-benchmark, {} rounds of {} ms (pgbench: whole \
-         seconds)",
+        "{} rounds of each comparison, {} ms a turn; of queries {} rounds of {} ms; of pgbench and redis-benchmark {} rounds of one \
+         to two seconds",
         plan.rounds,
         plan.turn.as_millis(),
         plan.many,
-        plan.short.as_millis()
+        plan.short.as_millis(),
+        plan.fewer()
     ));
     if quick {
         lines.push("**`--quick`: fewer and shorter rounds, to see whether the bench works. Don't quote its figures**".to_owned());

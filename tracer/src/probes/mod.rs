@@ -334,10 +334,14 @@ impl Probes {
     /// When the loss counters cannot be read.
     pub fn drain(&mut self, mut take: impl FnMut(Event)) -> Result<()> {
         self.meter.tick(Instant::now());
+        let mut stirred = !self.early.is_empty();
         self.early.drain(..).for_each(&mut take);
         while let Some(record) = self.ring.next() {
-            self.alarm.stir();
+            stirred = true;
             self.translator.record(&record, &mut take);
+        }
+        if stirred {
+            self.alarm.stir();
         }
         self.follow_receives();
         if let Some(logger) = &mut self.logger {

@@ -112,15 +112,12 @@ fn against(
     match tcplife {
         Some(tcplife) if tcplife.median > 0.0 => {
             let ratio = ours.median / tcplife.median;
-            let mut result = format!(
-                "{} µs; tcplife {:.1} µs: {ratio:.2} of it",
+            let result = format!(
+                "{} µs; tcplife {:.1} µs: {ratio:.2} of it{}",
                 ours.show(2, ""),
-                tcplife.median
+                tcplife.median,
+                ours.doubt(share * tcplife.median)
             );
-            let most = share * tcplife.median;
-            if ours.low <= most && ours.high > most {
-                result.push_str(", the reach within the noise");
-            }
             Row::new(id, &what, &reach, result, ratio <= share)
         }
         _ => {

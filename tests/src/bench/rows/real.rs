@@ -34,9 +34,8 @@ fn pgbench(plan: &Plan) -> Result<Chapter> {
         "pgbench",
         &[&["-i", "-q", "-s", "2"], &base[..], &["postgres"]].concat(),
     )?;
-    // Whole seconds are what pgbench knows. So there are fewer turns.
+    // Whole seconds are what pgbench knows.
     let seconds = (plan.short * 4).as_secs().to_string();
-    let rounds = (plan.many * 2).div_ceil(3);
     let mut chapter = Chapter::default();
     for (id, what, percent, load) in [
         (
@@ -55,7 +54,7 @@ fn pgbench(plan: &Plan) -> Result<Chapter> {
         let first = [&["-n", "-S", "-t", "5"], load, &base[..], &["postgres"]].concat();
         let args = [&["-n", "-S", "-T", &seconds], load, &base[..], &["postgres"]].concat();
         let all = in_turn(
-            rounds,
+            plan.fewer(),
             &[Tool::Nobody, Tool::connleak(Some(server.port), &[])],
             || {
                 run("pgbench", &first)?;
@@ -88,7 +87,7 @@ fn redis_benchmark(plan: &Plan) -> Result<Chapter> {
         "-n",
     ];
     let all = in_turn(
-        (plan.many * 2).div_ceil(3),
+        plan.fewer(),
         &[Tool::Nobody, Tool::connleak(Some(server.port), &[])],
         || {
             run("redis-benchmark", &[&base[..], &["500"]].concat())?;

@@ -43,12 +43,9 @@ impl Number {
         }
     }
 
-    /// Of how many a batch is, within which alone the order is sure.
-    pub fn batch(&self) -> u64 {
-        match self {
-            Self::Inode => INODES,
-            _ => u64::MAX,
-        }
+    /// Of how many a batch is, if the order is sure within one alone.
+    pub fn batch(&self) -> Option<u64> {
+        matches!(self, Self::Inode).then_some(INODES)
     }
 }
 

@@ -99,7 +99,8 @@ fn generations<'a>(
         return None;
     }
     let shows = |number: &&Number| {
-        in_turn(&all, number, u64::MAX, rules) || in_turn(&all, number, number.batch(), rules)
+        let shows = |batch| in_turn(&all, number, batch, rules);
+        shows(u64::MAX) || number.batch().is_some_and(shows)
     };
     let number = numbers.iter().rfind(shows)?.clone();
     Some(Pattern {
